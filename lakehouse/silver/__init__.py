@@ -1,0 +1,1 @@
+"""Silver: provider-independent facts, one file a table."""

@@ -1,0 +1,46 @@
+"""silver.observations: macro observations in all their vintages."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from lakehouse.contract import Column, Rule, Table
+from lakehouse.fields import EVENT_AT, KNOWN_AT_BASIS, PROVENANCE, SERIES_ID, VALUE
+
+TABLE = Table(
+    name="silver.observations",
+    doc="One row for each series, period and vintage; a revision is a new row with a later known_at.",
+    columns=(
+        SERIES_ID,
+        Column(name="period_start", dtype=pl.Date(), doc="First day of the period that the value describes."),
+        EVENT_AT.but(doc="End of the period: the first moment after it."),
+        *PROVENANCE,
+        KNOWN_AT_BASIS,
+        VALUE.but(unit="unit, times ten to the unit_multiplier"),
+        Column(name="unit", dtype=pl.String(), doc="Unit of the value before the multiplier."),
+        Column(
+            name="unit_multiplier",
+            dtype=pl.Int64(),
+            doc="Power of ten that the value is to be multiplied with.",
+        ),
+        Column(
+            name="status",
+            dtype=pl.String(),
+            nullable=True,
+            doc="The provider's observation status (SDMX OBS_STATUS).",
+        ),
+    ),
+    key=("provider", "series_id", "period_start", "known_at"),
+    subject=("provider", "series_id"),
+    owner="macro",
+    rules=(
+        Rule(
+            name="known_before_period",
+            check=pl.col("known_at")
+            >= pl.col("period_start").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+            reason="the value was known before its period began",
+            severity="warning",
+        ),
+    ),
+    freshness=timedelta(days=10),
+)

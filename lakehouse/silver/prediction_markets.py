@@ -1,0 +1,91 @@
+"""silver.prediction_markets: questions that are traded, one row for each outcome token and version."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from lakehouse.contract import UTC_US, Column, Table
+from lakehouse.fields import EVENT_AT, PROVENANCE
+
+TOKEN_ID = Column(
+    name="token_id",
+    dtype=pl.String(),
+    pattern=r"^\d{1,78}$",
+    doc="The outcome's token: an unsigned 256-bit number, as text.",
+)
+PROBABILITY = Column(
+    name="price",
+    dtype=pl.Float64(),
+    lower=0,
+    upper=1,
+    doc="Price of one share that pays 1 if the outcome comes true.",
+)
+
+TABLE = Table(
+    name="silver.prediction_markets",
+    doc="Markets, their outcomes, rules and state; edited questions and changed states are new rows.",
+    columns=(
+        Column(name="market_id", dtype=pl.String(), doc="The provider's id of the market."),
+        TOKEN_ID,
+        EVENT_AT.but(doc="When the provider last changed the market."),
+        *PROVENANCE,
+        Column(
+            name="condition_id",
+            dtype=pl.String(),
+            pattern="^0x[0-9a-f]{64}$",
+            doc="On-chain id of the question.",
+        ),
+        Column(
+            name="group_id",
+            dtype=pl.String(),
+            nullable=True,
+            doc="Event that mutually related markets belong to.",
+        ),
+        Column(name="question", dtype=pl.String(), doc="The question, as worded at the time."),
+        Column(
+            name="rules",
+            dtype=pl.String(),
+            nullable=True,
+            doc="How it will be resolved, as worded at the time.",
+        ),
+        Column(name="outcome", dtype=pl.String(), doc="Label of the outcome; not always Yes or No."),
+        Column(
+            name="outcome_index", dtype=pl.Int64(), lower=0, doc="Position of the outcome within its market."
+        ),
+        PROBABILITY.but(nullable=True, doc="Last price shown with the listing; null where none is set."),
+        Column(name="is_active", dtype=pl.Boolean(), nullable=True, doc="Listed."),
+        Column(
+            name="is_closed",
+            dtype=pl.Boolean(),
+            nullable=True,
+            doc="Closed for trading; not yet a resolution.",
+        ),
+        Column(
+            name="is_exclusive",
+            dtype=pl.Boolean(),
+            nullable=True,
+            doc="One of a group where exactly one pays (negRisk).",
+        ),
+        Column(
+            name="resolution_status",
+            dtype=pl.String(),
+            nullable=True,
+            doc="Oracle state: proposed, disputed, resolved.",
+        ),
+        Column(name="starts_at", dtype=UTC_US, unit="UTC", nullable=True, doc="Listing time."),
+        Column(
+            name="ends_at",
+            dtype=UTC_US,
+            unit="UTC",
+            nullable=True,
+            doc="Planned end; never the time of resolution.",
+        ),
+        Column(name="closed_at", dtype=UTC_US, unit="UTC", nullable=True, doc="When it was closed."),
+        Column(name="volume", dtype=pl.Float64(), unit="USDC", nullable=True, lower=0, doc="Traded so far."),
+        Column(name="liquidity", dtype=pl.Float64(), unit="USDC", nullable=True, doc="Resting in the book."),
+    ),
+    key=("market_id", "token_id", "known_at"),
+    subject=("market_id",),
+    owner="prediction",
+    freshness=timedelta(days=2),
+)

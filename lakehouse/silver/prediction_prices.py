@@ -1,0 +1,30 @@
+"""silver.prediction_prices: sampled prices of outcome tokens."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from lakehouse.contract import Column, Table
+from lakehouse.fields import EVENT_AT, PROVENANCE
+from lakehouse.silver.prediction_markets import PROBABILITY, TOKEN_ID
+
+TABLE = Table(
+    name="silver.prediction_prices",
+    doc="Prices of outcome tokens at moments: samples of the book or its midpoint, not trades.",
+    columns=(
+        TOKEN_ID,
+        EVENT_AT.but(doc="The moment of the sample."),
+        *PROVENANCE,
+        PROBABILITY,
+        Column(
+            name="kind",
+            dtype=pl.String(),
+            values=("history", "book_mid"),
+            doc="history: the provider's own sampled series; book_mid: middle of best bid and ask of a book snapshot.",
+        ),
+    ),
+    key=("token_id", "kind", "event_at", "known_at"),
+    subject=("token_id",),
+    owner="prediction",
+    freshness=timedelta(days=2),
+)

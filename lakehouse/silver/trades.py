@@ -1,0 +1,41 @@
+"""silver.trades: single trades of all venues."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from lakehouse.contract import Column, Table
+from lakehouse.fields import EVENT_AT, EVENT_DATE, INSTRUMENT_ID, PROVENANCE, VENUE
+
+TABLE = Table(
+    name="silver.trades",
+    doc="Trades as the venue published them, one row a trade.",
+    columns=(
+        VENUE,
+        INSTRUMENT_ID,
+        Column(name="trade_id", dtype=pl.String(), doc="The venue's id, unique within the instrument."),
+        EVENT_AT.but(doc="When the venue matched it."),
+        *PROVENANCE,
+        Column(name="price", dtype=pl.Float64(), unit="quote", above=0, doc="Price of the trade."),
+        Column(name="amount", dtype=pl.Float64(), unit="amount_unit", above=0, doc="Amount, in amount_unit."),
+        Column(
+            name="amount_unit",
+            dtype=pl.String(),
+            values=("base", "quote", "contracts"),
+            doc="What amount counts.",
+        ),
+        Column(
+            name="side",
+            dtype=pl.String(),
+            nullable=True,
+            values=("buy", "sell"),
+            doc="What the taker did; null where the venue does not say.",
+        ),
+        EVENT_DATE,
+    ),
+    key=("venue", "instrument_id", "trade_id"),
+    subject=("venue", "instrument_id"),
+    owner="market-data",
+    partition_by=("venue", "event_date"),
+    freshness=timedelta(days=2),
+)

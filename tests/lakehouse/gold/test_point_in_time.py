@@ -1,0 +1,208 @@
+"""What every point-in-time gold model keeps, whatever its inputs: no look-ahead, no dependence on row order."""
+
+import random
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from lakehouse.catalog import table
+from lakehouse.conform import conform
+from lakehouse.contract import Table
+from lakehouse.gold import candles, features, macro_panel, volatility
+from lakehouse.model import Model
+from lakehouse.verdict import REASONS
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+START = datetime(2024, 1, 1, 22, tzinfo=UTC)
+INSTRUMENT = {"venue": "kraken", "instrument_id": "BTC/USD"}
+
+Frames = dict[str, pl.DataFrame]
+
+
+def frame(contract: Table, rows: list[dict]) -> pl.DataFrame:
+    filled = {"page_id": 1, "provider": "ccxt", "known_at_basis": "published"}
+    names = contract.schema.names()
+    clocked = [{"ingested_at": row["known_at"], **filled, **row} for row in rows]
+    return pl.DataFrame([{name: row.get(name) for name in names} for row in clocked], schema=contract.schema)
+
+
+def prices(rng: random.Random) -> dict[str, float]:
+    first, last = rng.randint(90, 110), rng.randint(90, 110)
+    return {
+        "open": first,
+        "close": last,
+        "high": max(first, last) + rng.randint(0, 3),
+        "low": min(first, last) - rng.randint(0, 3),
+    }
+
+
+def bar(rng: random.Random, interval: str, open_at: datetime, length: timedelta, late: timedelta) -> dict:
+    closed = open_at + length
+    when = {"interval": interval, "open_at": open_at, "event_at": closed, "known_at": closed + late}
+    measured = {"volume": rng.randint(0, 9) / 10, "volume_unit": "base", "trade_count": rng.choice([None, 3])}
+    return INSTRUMENT | when | prices(rng) | measured
+
+
+def bars(rng: random.Random, interval: str, length: timedelta, count: int) -> list[dict]:
+    first = datetime(2024, 1, 2, tzinfo=UTC) - length * (count // 2)
+    opens = [first + length * step for step in range(count) if rng.random() < 0.97]
+    on_time = [bar(rng, interval, open_at, length, timedelta()) for open_at in opens]
+    restated = [
+        bar(rng, interval, at, length, MINUTE * rng.randint(1, 300)) for at in opens if rng.random() < 0.1
+    ]
+    return on_time + restated
+
+
+def trades(rng: random.Random) -> list[dict]:
+    at, rows, is_counted = START, [], rng.random() < 0.7
+    for number in range(rng.randint(0, 300)):
+        at += timedelta(seconds=rng.choice([0, 1, 5, 20, 50]))
+        if rng.random() < 0.01:
+            continue
+        trade_id = str(number if is_counted else rng.getrandbits(60))
+        said = {"price": rng.randint(90, 110), "amount": rng.randint(1, 99) / 10, "amount_unit": "base"}
+        side = rng.choice(["buy", "sell"])
+        rows.append(INSTRUMENT | said | {"trade_id": trade_id, "event_at": at, "known_at": at, "side": side})
+    return rows
+
+
+def observations(rng: random.Random) -> list[dict]:
+    rows = []
+    for series, months in (("GDP", 3), ("DGS10", 1)):
+        for period in range(16):
+            start = datetime(2023 + period * months // 12, period * months % 12 + 1, 1, tzinfo=UTC)
+            end = start + timedelta(days=28 * months)
+            known = sorted({end + DAY * rng.randint(0, 150) for _ in range(rng.randint(1, 3))})
+            rows += [
+                {
+                    "provider": "fred",
+                    "series_id": series,
+                    "period_start": start.date(),
+                    "event_at": end,
+                    "known_at": at,
+                    "value": rng.choice([None, 100.0, 101.5, 103.0, 99.0]),
+                    "unit": rng.choice(["USD", "USD", "EUR"]),
+                    "unit_multiplier": 9,
+                    "known_at_basis": rng.choice(["published", "estimated"]),
+                }
+                for at in known
+            ]
+    return rows
+
+
+def silver(rng: random.Random) -> Frames:
+    delivered = [*bars(rng, "1m", MINUTE, 200), *bars(rng, "1h", HOUR, 30), *bars(rng, "1d", DAY, 4)]
+    rows = {
+        "silver.trades": trades(rng),
+        "silver.candles": delivered,
+        "silver.observations": observations(rng),
+    }
+    return {name: frame(table(name), said) for name, said in rows.items()}
+
+
+def world(rng: random.Random) -> Frames:
+    """Inputs of gold.features: everything that it reads, with late and revised rows."""
+    delivered = [*bars(rng, "1h", HOUR, 40), *bars(rng, "1d", DAY, 40)]
+    built = [row | {"built_from": "candles", "coverage": rng.choice([None, 1.0, 0.5])} for row in delivered]
+    days = [datetime(2023, 12, 20, tzinfo=UTC) + DAY * day for day in range(25)]
+    metrics = [
+        {
+            "asset": asset,
+            "metric": metric,
+            "frequency": "1d",
+            "event_at": day,
+            "known_at": day + HOUR * rng.randint(24, 90),
+            "value": rng.choice([None, rng.random()]),
+        }
+        for asset in ("btc", "eth")
+        for metric in ("AdrActCnt", "CapMVRVCur")
+        for day in days
+    ]
+    vendor = [
+        bar(rng, "1d", day, DAY, timedelta())
+        | {"symbol": symbol, "provider": "alphavantage", "asset_class": "fx"}
+        for symbol in ("IBM", "EUR/USD")
+        for day in days
+    ]
+    question = "Will there be no change in Fed interest rates after the June 2026 meeting?"
+    listing = [
+        {"question": question, "outcome": "Yes", "event_at": day, "known_at": day, "price": rng.random()}
+        for day in days
+    ]
+    made = {
+        "gold.candles": frame(candles.TABLE, built),
+        "silver.asset_metrics": frame(table("silver.asset_metrics"), metrics),
+        "silver.bars": frame(table("silver.bars"), vendor),
+        "silver.prediction_markets": frame(table("silver.prediction_markets"), listing),
+        "silver.observations": frame(table("silver.observations"), observations(rng)),
+    }
+    made["gold.volatility"] = build(volatility.MODEL, made)
+    made["gold.macro_panel"] = build(macro_panel.MODEL, made)
+    return made
+
+
+MODELS: tuple[tuple[Model, Callable[[random.Random], Frames]], ...] = (
+    (candles.MODEL, silver),
+    (volatility.MODEL, world),
+    (macro_panel.MODEL, silver),
+    (features.MODEL, world),
+)
+every_model = pytest.mark.parametrize(
+    ("model", "inputs_of"), MODELS, ids=lambda value: getattr(value, "table", None)
+)
+any_inputs = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def build(model: Model, inputs: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    lazy = {name: inputs[name].lazy() for name in model.inputs}
+    return model.build(lazy).collect(engine="streaming").sort(model.table.key)
+
+
+@every_model
+@any_inputs
+@given(seed=st.integers(0, 2**32), share=st.floats(0, 1))
+def test_what_became_known_later_changes_nothing_before(
+    model: Model, inputs_of, seed: int, share: float
+) -> None:
+    inputs = inputs_of(random.Random(seed))
+    built = build(model, inputs)
+    moments = pl.concat([f["known_at"] for f in (*inputs.values(), built)]).sort()
+    now = moments[int(share * (len(moments) - 1))]
+    past = {name: rows.filter(pl.col("known_at") <= now) for name, rows in inputs.items()}
+    assert_frame_equal(
+        build(model, past).filter(pl.col("known_at") <= now),
+        built.filter(pl.col("known_at") <= now),
+        check_exact=True,
+    )
+
+
+@every_model
+@any_inputs
+@given(seed=st.integers(0, 2**32))
+def test_rows_do_not_depend_on_the_order_of_the_inputs(model: Model, inputs_of, seed: int) -> None:
+    inputs = inputs_of(random.Random(seed))
+    shuffled = {name: rows.sample(fraction=1, shuffle=True, seed=seed % 97) for name, rows in inputs.items()}
+    assert_frame_equal(build(model, shuffled), build(model, inputs), check_exact=True)
+
+
+@every_model
+@any_inputs
+@given(seed=st.integers(0, 2**32))
+def test_rows_fit_their_contract_and_their_key_is_unique(model: Model, inputs_of, seed: int) -> None:
+    built = build(model, inputs_of(random.Random(seed)))
+    judged = conform(model.table, built.lazy()).collect()
+    assert judged.filter(pl.col(REASONS).list.len() > 0).is_empty()
+    assert not built.select(model.table.key).is_duplicated().any()
+
+
+@every_model
+def test_no_input_gives_no_rows(model: Model, inputs_of) -> None:
+    nothing = {name: rows.clear() for name, rows in inputs_of(random.Random(0)).items()}
+    built = build(model, nothing)
+    assert built.schema == {name: model.table.schema[name] for name in built.columns}
+    assert built.is_empty()
