@@ -20,7 +20,8 @@ def new_rows(table: Table, batch: pl.DataFrame, stored: pl.DataFrame) -> pl.Data
     `stored` holds at least all stored rows of the batch's identities. Rows with reasons pass through unchanged.
     Immutable facts: a repeat is dropped; the first delivery stands, and one that says something else gets the reason
     `contradicts_published`. Revisable facts: what repeats the current version is dropped; what differs from it is a
-    revision, known at the earliest when it was received. The order of the batch's rows does not matter.
+    revision, known at the earliest when it was received; a version that has been followed by another stays as it was
+    published. The order of the batch's rows does not matter.
     """
     is_good = pl.col(REASONS).list.len() == 0
     good, bad = batch.filter(is_good), batch.filter(~is_good)
@@ -39,46 +40,75 @@ def _new_facts(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.Dat
 
 
 def _new_versions(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    revised = _date_revisions(table, good, stored)
-    order = [*table.identity, "known_at"]
-    together = _together(table, revised, stored)
-    together = together.sort(*order, _STORED, "ingested_at", descending=[False] * len(order) + [True, False])
+    once, told_twice = _first_told(table, good)
+    revised = _date_revisions(table, once, stored)
+    contradicts = pl.col(REASONS).list.len() > 0
+    together = _together(table, revised.filter(~contradicts), stored)
+    order = {**dict.fromkeys([*table.identity, "known_at"], False), _STORED: True, "ingested_at": False}
+    together = together.sort(list(order), descending=list(order.values()))
     before = pl.col(_SAID).shift().over(table.identity)
     repeats = (pl.col(_SAID) == before).fill_null(value=False)
-    return together.filter(~pl.col(_STORED) & ~repeats).select(good.columns)
+    fresh = together.filter(~pl.col(_STORED) & ~repeats).select(good.columns)
+    return pl.concat([fresh, revised.filter(contradicts), told_twice])
+
+
+def _first_told(table: Table, good: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Of rows that one moment delivered for one version the first stands; others that differ contradict it."""
+    told = _in_order_of_arrival(_with_said(table, good))
+    alike = [*table.identity, "known_at", "ingested_at"]
+    told = told.with_columns(
+        __first=pl.int_range(pl.len()).over(alike) == 0,
+        __differs=pl.col(_SAID) != pl.col(_SAID).first().over(alike),
+    )
+    differs = told.filter("__differs").with_columns(pl.lit([CONTRADICTS]).alias(REASONS))
+    return told.filter("__first").select(good.columns), differs.select(good.columns)
 
 
 def _date_revisions(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """Give deliveries that differ from the current version the date of their receipt; drop those that repeat it.
+    """Drop deliveries that repeat what is current; give those that differ from it the date of their receipt.
 
-    The current version of a fact, for a delivery that claims to have been known at `known_at`, is the newest that we
-    saw change ourselves (known at its receipt), else the stored one with the same `known_at`.
+    A delivery claims to have been known at `known_at`. What is current for that claim is the stored row with the same
+    claim or, for the newest claim of a fact, a revision of it that we saw later ourselves (known at its receipt). What
+    an older claim said cannot be revised any more, and neither can anything by a delivery that is not newer: such a
+    row contradicts what was published.
     """
-    identity = list(table.identity)
-    good_columns, good, stored = good.columns, _with_said(table, good), _with_said(table, stored)
-    received = (
-        stored.filter(pl.col("known_at") == pl.col("ingested_at"))
-        .sort("known_at")
-        .group_by(identity)
-        .agg(pl.col(_SAID).last().alias("__seen"), pl.col("known_at").last().alias("__seen_at"))
+    claim = [*table.identity, "known_at"]
+    rows = _with_current(table, _with_said(table, good), _with_said(table, stored))
+    rows = _in_order_of_arrival(rows).with_columns(
+        __before=pl.col(_SAID).shift().over(claim).fill_null(pl.col("__current")),
+        __before_at=pl.col("ingested_at").shift().over(claim).fill_null(pl.col("__current_at")),
     )
-    claimed = stored.select(*identity, "known_at", pl.col(_SAID).alias("__claimed"))
-    claimed = claimed.unique([*identity, "known_at"], keep="first", maintain_order=True)
-    rows = good.join(received, on=identity, how="left", nulls_equal=True)
-    rows = rows.join(claimed, on=[*identity, "known_at"], how="left", nulls_equal=True)
-    is_newer = pl.col("__seen_at") <= pl.col("ingested_at")
-    current = pl.when(is_newer).then("__seen").otherwise(None).fill_null(pl.col("__claimed"))
-    rows = rows.with_columns(current.alias("__current"))
-    rows = _in_order_of_arrival(rows)
-    before = pl.col(_SAID).shift().over([*identity, "known_at"]).fill_null(pl.col("__current"))
-    rows = rows.with_columns(before.alias("__before"))
-    is_repeat = (pl.col("__before") == pl.col(_SAID)).fill_null(value=False)
-    known_at = (
-        pl.when(pl.col("__before").is_null())
-        .then("known_at")
-        .otherwise(pl.max_horizontal("known_at", "ingested_at"))
+    differs = (pl.col("__before") != pl.col(_SAID)).fill_null(value=False)
+    fresh = rows.filter(differs | pl.col("__before").is_null())
+    can_revise = ~pl.col("__is_old") & (pl.col("ingested_at") > pl.col("__before_at"))
+    revised_at = pl.max_horizontal("known_at", "ingested_at")
+    return fresh.with_columns(
+        pl.when(differs & ~can_revise).then(pl.lit([CONTRADICTS])).otherwise(REASONS).alias(REASONS),
+        pl.when(differs & can_revise).then(revised_at).otherwise("known_at").alias("known_at"),
+    ).select(good.columns)
+
+
+def _with_current(table: Table, rows: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """Beside each delivery what is current for its claim, since when, and whether the claim is an old one."""
+    identity, claim = list(table.identity), [*table.identity, "known_at"]
+    is_own = pl.col("known_at") == pl.col("ingested_at")
+    own = stored.filter(is_own).sort("known_at").group_by(identity)
+    seen = own.agg(__seen=pl.last(_SAID), __seen_at=pl.last("known_at"))
+    first = stored.sort("ingested_at").unique(claim, keep="first", maintain_order=True)
+    claimed = first.select(
+        *claim, pl.col(_SAID).alias("__claimed"), pl.col("ingested_at").alias("__claimed_at")
     )
-    return rows.filter(~is_repeat).with_columns(known_at.alias("known_at")).select(good_columns)
+    claims = pl.concat([rows.select(claim), stored.filter(~is_own).select(claim)])
+    newest = claims.group_by(identity).agg(__newest=pl.col("known_at").max())
+    for facts, on in ((seen, identity), (claimed, claim), (newest, identity)):
+        rows = rows.join(facts, on=on, how="left", nulls_equal=True)
+    is_old = pl.col("known_at") < pl.col("__newest")
+    was_revised = ~is_old & pl.col("__seen_at").is_between("known_at", "ingested_at", closed="right")
+    return rows.with_columns(
+        __is_old=is_old,
+        __current=pl.when(was_revised).then("__seen").otherwise("__claimed"),
+        __current_at=pl.when(was_revised).then("__seen_at").otherwise("__claimed_at"),
+    )
 
 
 def _together(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:

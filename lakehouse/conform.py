@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 
 import polars as pl
 
@@ -53,8 +54,8 @@ def conform(table: Table, frame: pl.LazyFrame) -> pl.LazyFrame:
 
 def explain_reason(table: Table, name: str) -> str:
     """The sentence for people behind a name in `reasons` or `remarks`; else the name itself."""
-    said = {rule.name: rule.reason for rule in (*reading_rules(table), *table.row_rules)}
-    return said.get(name, name)
+    rules = chain(table.row_rules, reading_rules(table))
+    return next((rule.reason for rule in rules if rule.name == name), name)
 
 
 def reading_rules(table: Table) -> Iterator[Rule]:
@@ -73,7 +74,9 @@ def reading_rules(table: Table) -> Iterator[Rule]:
 def _reading_rule(column: Column, suffix: str, meaning: str, *, severity: Severity = "critical") -> Rule:
     name = f"{column.name}_{suffix}"
     listed_in = pl.col(REASONS if severity == "critical" else REMARKS)
-    check = ~listed_in.list.contains(name)
+    # What could not be read is null now, what was rounded is not: the value itself tells where to look.
+    is_other = pl.col(column.name).is_not_null() if severity == "critical" else pl.col(column.name).is_null()
+    check = is_other | ~listed_in.list.contains(name)
     return Rule(name=name, check=check, reason=f"{column.name} {meaning}", severity=severity)
 
 

@@ -91,8 +91,8 @@ class Table:
 
     `key` names the columns that tell one row from another. Where `known_at` is among them the table keeps
     revisions: one row for each version of a fact. `tolerance` is the share of rows that may break critical rules
-    before the whole batch is held back. `subject` names the key columns that say what a row is about; `freshness`
-    is the longest time that may pass without a new row.
+    before the whole batch is held back; one row may always. `subject` names the key columns that say what a row is
+    about; `freshness` is the longest time that may pass without a new row.
     """
 
     name: str

@@ -24,7 +24,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -44,6 +44,7 @@ class Server:
     port: int
     access_key: str
     secret_key: str
+    is_stopping: bool = False
 
     @property
     def endpoint(self) -> str:
@@ -73,8 +74,11 @@ def ensure_running(home: Path, *, bucket: str) -> Server:
     return server
 
 
-def release(home: Path) -> None:
-    """Stop using the server of this home folder; the last user stops it."""
+def release(home: Path, *, wait: bool = False) -> None:
+    """Stop using the server of this home folder; the last user tells it to stop, which takes about 2 s.
+
+    Nobody has to wait for that: the next start does, if it comes so soon.
+    """
     folder = (home / "s3").resolve()
     held = _held.pop(folder, None)
     if held is None:
@@ -85,7 +89,11 @@ def release(home: Path) -> None:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        _stop(server)
+        _write_private(folder / "server.json", asdict(replace(server, is_stopping=True)))
+        if _is_alive(server.pid):
+            os.kill(server.pid, signal.SIGTERM)
+    if wait:
+        _wait_ended(server.pid)
 
 
 def _start(folder: Path, bucket: str) -> Server:
@@ -102,7 +110,7 @@ def _start(folder: Path, bucket: str) -> Server:
             start_new_session=True,  # Ctrl-C is for us; the server is stopped when its last user is done
         )
     _children[process.pid] = process
-    server = Server(pid=process.pid, port=port, **keys)
+    server = Server(pid=process.pid, port=port, access_key=keys["access_key"], secret_key=keys["secret_key"])
     _write_private(folder / "server.json", asdict(server))
     _wait_ready(folder, server, process, bucket)
     return server
@@ -195,6 +203,9 @@ def _running(folder: Path) -> Server | None:
     if not path.exists():
         return None
     server = Server(**json.loads(path.read_text()))
+    if server.is_stopping:
+        _wait_ended(server.pid)
+        return None
     return server if _is_alive(server.pid) and _is_healthy(server) else None
 
 
@@ -270,16 +281,13 @@ def _last_port(folder: Path) -> int | None:
     return int(json.loads(path.read_text())["port"]) if path.exists() else None
 
 
-def _stop(server: Server) -> None:
-    if not _is_alive(server.pid):
-        return
-    os.kill(server.pid, signal.SIGTERM)
+def _wait_ended(pid: int) -> None:
+    """Return when the process is gone; one that does not end in time is killed."""
     deadline = time.monotonic() + _STOP_S
-    while time.monotonic() < deadline:
-        if _has_ended(server.pid):
-            return
+    while not _has_ended(pid):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
-    os.kill(server.pid, signal.SIGKILL)
 
 
 def _has_ended(pid: int) -> bool:

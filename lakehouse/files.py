@@ -45,7 +45,8 @@ class LocalFiles:
         return (self.root / key).read_bytes()
 
     def keys(self, prefix: str) -> Iterator[str]:
-        found = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
+        folder = self.root / prefix.rpartition("/")[0]
+        found = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
         yield from sorted(key for key in found if key.startswith(prefix))
 
     def folders(self, prefix: str) -> list[str]:

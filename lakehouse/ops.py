@@ -35,7 +35,7 @@ VERDICTS = Table(
             lower=0,
             doc="Rows and unreadable pages put in quarantine.",
         ),
-        Column(name="reasons", dtype=pl.String(), doc="JSON: reason -> number of rows."),
+        Column(name="reasons", dtype=pl.String(), doc="JSON: reason or remark -> number of rows."),
         Column(name="findings", dtype=pl.String(), doc="JSON: what each expectation found."),
         Column(name="docs_key", dtype=pl.String(), doc="Key of the page for people within the lake's files."),
         Column(name="contract", dtype=pl.String(), doc="Fingerprint of the table's contract at the time."),

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from lakehouse.clean import new_rows
+from lakehouse.clean import CONTRADICTS, new_rows
 from lakehouse.conform import conform
 from lakehouse.contract import Table
 from lakehouse.errors import Contention, MnemoError
@@ -26,7 +26,7 @@ from lakehouse.model import Model
 from lakehouse.ops import VERDICTS
 from lakehouse.publish import Candidate, Promoted, Run, batch_id_of, positions_of, settle
 from lakehouse.store import CommitConflict, Store, StoredTable
-from lakehouse.verdict import Judge
+from lakehouse.verdict import REASONS, Judge
 
 _MAX_COMMITS = 256
 _ATTEMPTS = 12
@@ -122,9 +122,14 @@ def _promote_model_once(store: Store, model: Model, judge: Judge, run: Run) -> P
         inputs=model.inputs,
         positions=versions,
         begun=positions_of(store.open(VERDICTS), versions),
-        rows=clean(model.table, target, model.build(frames)),
+        rows=_without_rewritten_past(clean(model.table, target, model.build(frames))),
     )
     return settle(store, target, candidate, judge, run)
+
+
+def _without_rewritten_past(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rebuilt with input that came late, superseded versions come out differently; what was published then stands."""
+    return rows.filter(~pl.col(REASONS).list.contains(CONTRADICTS))
 
 
 def _input_tables(model: Model) -> dict[str, Table]:

@@ -7,7 +7,8 @@ before it, under the same positions, so that a run that was killed in between re
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -94,7 +95,7 @@ def settle(store: Store, target: StoredTable, candidate: Candidate, judge: Judge
         level=_level(verdict, held),
         published_rows=good.height,
         quarantined_rows=len(held),
-        reasons=_count(held),
+        reasons=_count(held, good),
         docs_key=verdict.docs_key if verdict else "",
     )
 
@@ -179,7 +180,7 @@ def _verdict_frame(
         "rows": candidate.rows.height,
         "published_rows": good.height,
         "quarantined_rows": len(held),
-        "reasons": _as_json(_count(held)),
+        "reasons": _as_json(_count(held, good)),
         "findings": orjson.dumps(findings).decode(),
         "docs_key": verdict.docs_key if verdict else "",
         "contract": table.fingerprint,
@@ -215,16 +216,10 @@ def _level(verdict: Verdict | None, held: list[_Held]) -> Level | None:
     return "warning" if held else None
 
 
-def _count(held: list[_Held]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in _names(held):
-        counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
-def _names(held: list[_Held]) -> Iterator[str]:
-    for one in held:
-        yield from one.reasons
+def _count(held: list[_Held], good: pl.DataFrame) -> dict[str, int]:
+    """How often each reason was found in what was held, and each remark in what was published."""
+    remarks = good[REMARKS].explode(empty_as_null=False).to_list()
+    return dict(Counter([*(name for one in held for name in one.reasons), *remarks]).most_common())
 
 
 def batch_id_of(*said: object) -> str:

@@ -67,6 +67,7 @@ class Lake:
     def scan(
         self,
         table: str,
+        /,
         *,
         start: Moment | None = None,
         end: Moment | None = None,

@@ -99,23 +99,38 @@ class Store:
 
         Raises ContractError where the stored table differs otherwise.
         """
-        stored = self.find(table) or self._create(table)
+        stored = self.find(table)
+        if stored is None:
+            self._create(table)
+            stored = self.find(table)
+        if stored is None:
+            raise StoreUnavailable(
+                f"{table.name} was created and is not there; does another process delete it?"
+            )
         stored.add_new_columns()
         return stored
 
-    def _create(self, table: Table) -> StoredTable:
-        with self.errors():
-            delta = DeltaTable.create(
-                self.uri(table.name),
-                schema=DeltaSchema([_delta_field(column) for column in table.columns]),
-                mode="ignore",
-                partition_by=list(table.partition_by),
-                name=table.name,
-                description=table.doc,
-                configuration=_CONFIGURATION,
-                storage_options=self.storage_options,
-            )
-        return StoredTable(table, delta, self)
+    def _create(self, table: Table) -> None:
+        """Create the table unless somebody else does at this moment.
+
+        Without retries the commit is version 0 or nothing. With them delta-rs writes the schema once more as a later
+        version, under a new table id, and positions that name the id would start anew.
+        """
+        try:
+            with self.errors():
+                DeltaTable.create(
+                    self.uri(table.name),
+                    schema=DeltaSchema([_delta_field(column) for column in table.columns]),
+                    mode="ignore",
+                    partition_by=list(table.partition_by),
+                    name=table.name,
+                    description=table.doc,
+                    configuration=_CONFIGURATION,
+                    storage_options=self.storage_options,
+                    commit_properties=CommitProperties(max_commit_retries=0),
+                )
+        except CommitConflict:
+            return
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -16,7 +16,9 @@ def _no_settings_from_outside(monkeypatch, tmp_path_factory):
     """Tests see neither the developer's `MNEMO_*` variables nor a `.env` file."""
     import os
 
-    for name in [name for name in os.environ if name.startswith("MNEMO_") and not name.startswith("MNEMO_TEST_")]:
+    for name in [
+        name for name in os.environ if name.startswith("MNEMO_") and not name.startswith("MNEMO_TEST_")
+    ]:
         monkeypatch.delenv(name)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
 
@@ -26,7 +28,7 @@ def s3(tmp_path_factory):
     """A real S3 server on loopback."""
     home = tmp_path_factory.mktemp("home")
     yield ensure_running(home, bucket="lake")
-    release(home)
+    release(home, wait=True)
 
 
 @pytest.fixture

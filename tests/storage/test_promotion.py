@@ -55,7 +55,7 @@ def parse(pages: pl.DataFrame) -> pl.LazyFrame:
             {"name": name, **clocks, "page_id": page["page_id"], "provider": "test", "price": price}
             for name, price in said.items()
         ]
-    schema = {name: dtype for name, dtype in FACTS.schema.items()} | {"price": pl.String()}
+    schema = dict(FACTS.schema) | {"price": pl.String()}
     return pl.DataFrame(rows, schema=schema, orient="row").lazy()
 
 

@@ -1,5 +1,8 @@
 """Storage: one commit publishes, positions travel with it, and what would corrupt a table is refused."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import polars as pl
 import pytest
 from deltalake import DeltaTable
@@ -61,6 +64,20 @@ def test_the_second_of_two_commits_of_one_position_conflicts(store):
         second.append(numbers(1), positions={"input": 1}, said={})
 
     assert store.open(COUNTS).scan().collect()["n"].to_list() == [1]
+
+
+def test_a_table_that_many_create_at_once_is_created_once(store):
+    together = Barrier(8)
+
+    def create(_) -> str:
+        together.wait()
+        return store.open(COUNTS).id
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(create, range(8)))
+
+    assert len(ids) == 1
+    assert store.open(COUNTS).version == 0
 
 
 def test_rows_of_another_type_are_refused_before_delta_would_cut_them(store):
@@ -131,12 +148,15 @@ def test_a_folder_is_a_lake_too(settings, tmp_path):
 def test_the_embedded_server_keeps_its_data_and_keys_over_a_restart(tmp_path, settings):
     def lake():
         server = ensure_running(tmp_path, bucket="lake")
-        keys = {"s3_access_key": server.access_key, "s3_secret_key": type(settings.s3_secret_key)(server.secret_key)}
+        keys = {
+            "s3_access_key": server.access_key,
+            "s3_secret_key": type(settings.s3_secret_key)(server.secret_key),
+        }
         return open_store(settings.model_copy(update={"s3_endpoint": server.endpoint, **keys}))
 
     lake().open(COUNTS).append(numbers(5), positions={}, said={})
     release(tmp_path)
     kept = lake().open(COUNTS).scan().collect()["n"].to_list()
-    release(tmp_path)
+    release(tmp_path, wait=True)
 
     assert kept == [5]

@@ -1,0 +1,156 @@
+"""What is new in a batch: the same rows however the deliveries were cut into batches."""
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lakehouse.clean import CONTRADICTS, new_rows
+from lakehouse.contract import Column, Table
+from lakehouse.fields import EVENT_AT, INGESTED_AT, KNOWN_AT, PAGE_ID
+
+DAY = datetime(2024, 1, 1, tzinfo=UTC)
+NAME = Column(name="name", dtype=pl.String(), doc="Name.")
+PRICE = Column(name="price", dtype=pl.Int64(), doc="Price.")
+COLUMNS = (NAME, EVENT_AT, KNOWN_AT, INGESTED_AT, PAGE_ID, PRICE)
+FACTS = Table(name="silver.facts", doc="", columns=COLUMNS, key=("name",), subject=("name",), owner="tests")
+VERSIONS = Table(
+    name="silver.versions",
+    doc="",
+    columns=COLUMNS,
+    key=("name", "known_at"),
+    subject=("name",),
+    owner="tests",
+)
+
+# (name, day it claims to have been known, day received, price)
+Delivery = tuple[str, int, int, int]
+
+
+def batch(deliveries: list[Delivery]) -> pl.DataFrame:
+    rows = [
+        {
+            "name": name,
+            "event_at": DAY,
+            "known_at": DAY + timedelta(days=known),
+            "ingested_at": DAY + timedelta(days=received),
+            "page_id": received,
+            "price": price,
+            "reasons": [],
+            "remarks": [],
+        }
+        for name, known, received, price in deliveries
+    ]
+    texts = {"reasons": pl.List(pl.String), "remarks": pl.List(pl.String)}
+    return pl.DataFrame(rows, schema={**VERSIONS.schema, **texts}, orient="row")
+
+
+def publish(table: Table, batches: list[list[Delivery]]) -> tuple[list[tuple], list[tuple]]:
+    """Rows after all batches as (name, day known, price), and the contradictions."""
+    stored, held = batch([]), batch([])
+    for deliveries in batches:
+        rows = new_rows(table, batch(deliveries), stored.select(table.schema.names()))
+        is_good = pl.col("reasons").list.len() == 0
+        stored, held = pl.concat([stored, rows.filter(is_good)]), pl.concat([held, rows.filter(~is_good)])
+    return brief(stored), brief(held)
+
+
+def brief(rows: pl.DataFrame) -> list[tuple]:
+    days = (pl.col("known_at") - DAY).dt.total_days()
+    return sorted(rows.select("name", days, "price").rows())
+
+
+def test_a_repeat_is_dropped_and_a_contradiction_of_an_immutable_fact_is_named():
+    rows = new_rows(
+        FACTS, batch([("a", 0, 1, 5), ("a", 0, 2, 5), ("a", 0, 3, 6)]), batch([]).select(FACTS.schema.names())
+    )
+
+    assert rows.select("price", "reasons").rows() == [(5, []), (6, [CONTRADICTS])]
+
+
+def test_a_restated_fact_is_a_version_known_when_it_was_received():
+    assert publish(VERSIONS, [[("a", 0, 1, 5)], [("a", 0, 2, 6)], [("a", 0, 3, 5)]]) == (
+        [("a", 0, 5), ("a", 2, 6), ("a", 3, 5)],
+        [],
+    )
+
+
+def test_versions_that_the_provider_dates_keep_their_dates():
+    vintages = [("a", 0, 9, 5), ("a", 3, 9, 6), ("a", 6, 9, 7)]
+
+    assert publish(VERSIONS, [vintages, [*vintages, ("a", 8, 9, 8)]]) == (
+        [("a", 0, 5), ("a", 3, 6), ("a", 6, 7), ("a", 8, 8)],
+        [],
+    )
+
+
+def test_a_version_that_says_what_the_one_before_said_is_not_news():
+    assert publish(VERSIONS, [[("a", 0, 1, 5)], [("a", 1, 1, 5), ("a", 2, 2, 6)]])[0] == [
+        ("a", 0, 5),
+        ("a", 2, 6),
+    ]
+
+
+def test_the_newest_of_several_versions_is_revised_and_the_past_stays():
+    first = [("a", 0, 7, 5), ("a", 3, 7, 6)]
+    rebuilt = [("a", 0, 9, 50), ("a", 3, 9, 60)]
+
+    assert publish(VERSIONS, [first, rebuilt, rebuilt]) == (
+        [("a", 0, 5), ("a", 3, 6), ("a", 9, 60)],
+        [("a", 0, 50), ("a", 0, 50)],
+    )
+
+
+PRICES = st.integers(1, 3)
+CUTS = st.lists(st.integers(1, 4), min_size=1, max_size=12)
+
+
+def cut(deliveries: list[Delivery], sizes: list[int]) -> list[list[Delivery]]:
+    batches, rest = [], deliveries
+    for size in sizes:
+        batches.append(rest[:size])
+        rest = rest[size:]
+    return [*batches, rest]
+
+
+@settings(max_examples=40)
+@given(prices=st.lists(PRICES, max_size=12), sizes=CUTS)
+def test_batch_boundaries_do_not_change_what_a_restated_fact_becomes(prices, sizes):
+    deliveries = [("a", 0, received, price) for received, price in enumerate(prices, start=1)]
+
+    assert publish(VERSIONS, cut(deliveries, sizes)) == publish(VERSIONS, [deliveries])
+
+
+@settings(max_examples=40)
+@given(prices=st.lists(PRICES, max_size=12), sizes=CUTS)
+def test_batch_boundaries_do_not_change_what_facts_known_at_receipt_become(prices, sizes):
+    deliveries = [("a", received, received, price) for received, price in enumerate(prices, start=1)]
+
+    assert publish(VERSIONS, cut(deliveries, sizes)) == publish(VERSIONS, [deliveries])
+
+
+@settings(max_examples=40)
+@given(
+    deliveries=st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.integers(4, 9), PRICES), max_size=12
+    ),
+    sizes=CUTS,
+)
+def test_no_key_is_ever_published_twice(deliveries, sizes):
+    rows, _ = publish(VERSIONS, cut(deliveries, sizes))
+
+    keys = [(name, known) for name, known, _ in rows]
+    assert len(keys) == len(set(keys))
+
+
+@settings(max_examples=40)
+@given(
+    deliveries=st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.integers(4, 9), PRICES), max_size=9
+    )
+)
+def test_delivering_everything_again_publishes_nothing(deliveries):
+    once = publish(VERSIONS, [deliveries])[0]
+
+    assert publish(VERSIONS, [deliveries, deliveries])[0] == once
