@@ -10,11 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from lakehouse.catalog import table
+from lakehouse.clean import new_rows
 from lakehouse.conform import conform
 from lakehouse.contract import Table
 from lakehouse.gold import candles, features, macro_panel, volatility
 from lakehouse.model import Model
+from lakehouse.silver import asset_metrics, observations, prediction_markets, trades
+from lakehouse.silver import bars as vendor_bars
+from lakehouse.silver import candles as delivered_candles
 from lakehouse.verdict import REASONS
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -48,9 +51,9 @@ def bar(rng: random.Random, interval: str, open_at: datetime, length: timedelta,
     return INSTRUMENT | when | prices(rng) | measured
 
 
-def bars(rng: random.Random, interval: str, length: timedelta, count: int) -> list[dict]:
+def some_bars(rng: random.Random, interval: str, length: timedelta, count: int) -> list[dict]:
     first = datetime(2024, 1, 2, tzinfo=UTC) - length * (count // 2)
-    opens = [first + length * step for step in range(count) if rng.random() < 0.97]
+    opens = [first + length * step for step in range(count) if rng.random() < 0.99]
     on_time = [bar(rng, interval, open_at, length, timedelta()) for open_at in opens]
     restated = [
         bar(rng, interval, at, length, MINUTE * rng.randint(1, 300)) for at in opens if rng.random() < 0.1
@@ -58,7 +61,7 @@ def bars(rng: random.Random, interval: str, length: timedelta, count: int) -> li
     return on_time + restated
 
 
-def trades(rng: random.Random) -> list[dict]:
+def some_trades(rng: random.Random) -> list[dict]:
     at, rows, is_counted = START, [], rng.random() < 0.7
     for number in range(rng.randint(0, 300)):
         at += timedelta(seconds=rng.choice([0, 1, 5, 20, 50]))
@@ -71,11 +74,11 @@ def trades(rng: random.Random) -> list[dict]:
     return rows
 
 
-def observations(rng: random.Random) -> list[dict]:
+def some_observations(rng: random.Random) -> list[dict]:
     rows = []
-    for series, months in (("GDP", 3), ("DGS10", 1)):
+    for series, months, since in (("GDP", 3, 2020), ("DGS10", 1, 2023)):
         for period in range(16):
-            start = datetime(2023 + period * months // 12, period * months % 12 + 1, 1, tzinfo=UTC)
+            start = datetime(since + period * months // 12, period * months % 12 + 1, 1, tzinfo=UTC)
             end = start + timedelta(days=28 * months)
             known = sorted({end + DAY * rng.randint(0, 150) for _ in range(rng.randint(1, 3))})
             rows += [
@@ -96,19 +99,23 @@ def observations(rng: random.Random) -> list[dict]:
 
 
 def silver(rng: random.Random) -> Frames:
-    delivered = [*bars(rng, "1m", MINUTE, 200), *bars(rng, "1h", HOUR, 30), *bars(rng, "1d", DAY, 4)]
-    rows = {
-        "silver.trades": trades(rng),
-        "silver.candles": delivered,
-        "silver.observations": observations(rng),
+    delivered = some_bars(rng, "1m", MINUTE, 200)
+    if rng.random() < 0.5:
+        delivered += [*some_bars(rng, "1h", HOUR, 30), *some_bars(rng, "1d", DAY, 4)]
+    return {
+        "silver.trades": frame(trades.TABLE, some_trades(rng)),
+        "silver.candles": frame(delivered_candles.TABLE, delivered),
+        "silver.observations": frame(observations.TABLE, some_observations(rng)),
     }
-    return {name: frame(table(name), said) for name, said in rows.items()}
 
 
 def world(rng: random.Random) -> Frames:
     """Inputs of gold.features: everything that it reads, with late and revised rows."""
-    delivered = [*bars(rng, "1h", HOUR, 40), *bars(rng, "1d", DAY, 40)]
-    built = [row | {"built_from": "candles", "coverage": rng.choice([None, 1.0, 0.5])} for row in delivered]
+    delivered = [*some_bars(rng, "1h", HOUR, 40), *some_bars(rng, "1d", DAY, 40)]
+    built = [
+        row | {"built_from": "candles", "coverage": rng.choice([None] * 20 + [1.0] * 20 + [0.5])}
+        for row in delivered
+    ]
     days = [datetime(2023, 12, 20, tzinfo=UTC) + DAY * day for day in range(25)]
     metrics = [
         {
@@ -136,10 +143,10 @@ def world(rng: random.Random) -> Frames:
     ]
     made = {
         "gold.candles": frame(candles.TABLE, built),
-        "silver.asset_metrics": frame(table("silver.asset_metrics"), metrics),
-        "silver.bars": frame(table("silver.bars"), vendor),
-        "silver.prediction_markets": frame(table("silver.prediction_markets"), listing),
-        "silver.observations": frame(table("silver.observations"), observations(rng)),
+        "silver.asset_metrics": frame(asset_metrics.TABLE, metrics),
+        "silver.bars": frame(vendor_bars.TABLE, vendor),
+        "silver.prediction_markets": frame(prediction_markets.TABLE, listing),
+        "silver.observations": frame(observations.TABLE, some_observations(rng)),
     }
     made["gold.volatility"] = build(volatility.MODEL, made)
     made["gold.macro_panel"] = build(macro_panel.MODEL, made)
@@ -198,6 +205,16 @@ def test_rows_fit_their_contract_and_their_key_is_unique(model: Model, inputs_of
     judged = conform(model.table, built.lazy()).collect()
     assert judged.filter(pl.col(REASONS).list.len() > 0).is_empty()
     assert not built.select(model.table.key).is_duplicated().any()
+
+
+@every_model
+@any_inputs
+@given(seed=st.integers(0, 2**32))
+def test_building_again_publishes_nothing_new(model: Model, inputs_of, seed: int) -> None:
+    judged = conform(model.table, build(model, inputs_of(random.Random(seed))).lazy()).collect()
+    published = new_rows(model.table, judged, judged.clear())
+    assert published.height == judged.height
+    assert new_rows(model.table, judged, published).is_empty()
 
 
 @every_model

@@ -1,0 +1,147 @@
+"""gold.macro_panel: for each macro series what was its newest figure, at every moment at which that changed.
+
+Change and growth compare only what was known then, vintage against the same vintage; so a revision of the
+base period gives a new row. Series of every `known_at_basis` are here, AlphaVantage's (which have no
+vintages) among them: who needs real point-in-time figures filters `known_at_basis = "published"`, as
+gold.features does.
+
+A change of silver.observations dirties the rows of its provider and series; to rebuild them, read the whole
+series.
+"""
+
+import polars as pl
+
+from lakehouse.asof import drop_repeats, join_known
+from lakehouse.contract import Column, Table
+from lakehouse.fields import (
+    EVENT_AT,
+    INGESTED_AT,
+    KNOWN_AT,
+    KNOWN_AT_BASIS,
+    PROVIDER,
+    SERIES_ID,
+    VALUE,
+)
+from lakehouse.model import Inputs, Model
+
+_UNIT = "unit, times ten to the unit_multiplier"
+
+TABLE = Table(
+    name="gold.macro_panel",
+    doc="One row for each series and moment at which its newest figure, or what that is compared with, became known.",
+    columns=(
+        PROVIDER,
+        SERIES_ID,
+        EVENT_AT.but(doc="End of the newest period known: the first moment after it."),
+        KNOWN_AT,
+        INGESTED_AT.but(doc="When the last of the compared figures reached this lake."),
+        KNOWN_AT_BASIS.but(doc="How known_at was found; the weakest among the compared figures."),
+        Column(name="period_start", dtype=pl.Date(), doc="First day of the newest period known."),
+        VALUE.but(unit=_UNIT, doc="Its value as known then; null where it was withdrawn."),
+        Column(name="unit", dtype=pl.String(), doc="Unit of the values before the multiplier."),
+        Column(
+            name="unit_multiplier",
+            dtype=pl.Int64(),
+            doc="Power of ten that values are to be multiplied with.",
+        ),
+        VALUE.but(
+            name="previous_value", unit=_UNIT, doc="Value of the period known before it, as known then."
+        ),
+        VALUE.but(
+            name="year_ago_value", unit=_UNIT, doc="Value of the period a year before it, as known then."
+        ),
+        VALUE.but(name="change", unit=_UNIT, doc="value less previous_value; null where the units differ."),
+        VALUE.but(
+            name="yoy_growth",
+            unit="ratio",
+            doc="value over year_ago_value, less 1; null where the units differ or year_ago_value is not positive.",
+        ),
+        Column(
+            name="age_days", dtype=pl.Float64(), unit="days", doc="From the end of the period to known_at."
+        ),
+    ),
+    key=("provider", "series_id", "event_at", "known_at"),
+    subject=("provider", "series_id"),
+    owner="macro",
+)
+
+_SERIES = ("provider", "series_id")
+_READ = ("value", "unit", "unit_multiplier", "event_at", "ingested_at", "known_at_basis")
+_WEAKEST_FIRST = ("estimated", "received", "published")
+
+
+def build(inputs: Inputs) -> pl.LazyFrame:
+    """Rows of gold.macro_panel from all rows of silver.observations."""
+    observations = inputs["silver.observations"]
+    newest = _read(_newest_periods(observations), observations, period="period_start", prefix="")
+    compared = _read(newest, observations, period="previous_period", prefix="previous_")
+    compared = compared.with_columns(year_ago_period=_year_before())
+    compared = _read(compared, observations, period="year_ago_period", prefix="year_ago_")
+    rows = compared.select(
+        *_SERIES, "event_at", "known_at", "period_start", "value", "unit", "unit_multiplier", *_derived()
+    )
+    volatile = {*_SERIES, "known_at", "ingested_at", "age_days"}
+    contents = [name for name in TABLE.schema.names() if name not in volatile]
+    return drop_repeats(rows.select(TABLE.schema.names()), identity=_SERIES, contents=contents)
+
+
+def _newest_periods(observations: pl.LazyFrame) -> pl.LazyFrame:
+    """For each series and moment of news the newest period with a value, and the one known before it."""
+    first = (
+        observations.filter(pl.col("value").is_not_null())
+        .group_by(*_SERIES, "period_start")
+        .agg(pl.col("known_at").min())
+        .sort(*_SERIES, "known_at", "period_start")
+    )
+    newest = pl.col("period_start").cum_max().over(*_SERIES)
+    before = pl.col("newest").shift(1).over(*_SERIES)
+    # The second largest so far is the largest of what each new arrival left behind.
+    left_behind = pl.when(before.is_not_null()).then(pl.min_horizontal("period_start", before))
+    states = (
+        first.with_columns(newest=newest)
+        .with_columns(left_behind=left_behind)
+        .with_columns(previous_period=pl.col("left_behind").cum_max().over(*_SERIES))
+        .group_by(*_SERIES, "known_at")
+        .agg(pl.col("newest", "previous_period").max())
+    )
+    moments = observations.select(*_SERIES, "known_at").unique()
+    states = states.with_columns(pl.col("known_at").alias("event_at"))
+    columns = {"newest": "period_start", "previous_period": "previous_period"}
+    known = join_known(moments, states, at="known_at", by={name: name for name in _SERIES}, columns=columns)
+    return known.filter(pl.col("period_start").is_not_null())
+
+
+def _read(rows: pl.LazyFrame, observations: pl.LazyFrame, *, period: str, prefix: str) -> pl.LazyFrame:
+    by = {**{name: name for name in _SERIES}, period: "period_start"}
+    columns = {name: prefix + name for name in _READ}
+    return join_known(rows, observations, at="known_at", by=by, columns=columns)
+
+
+def _year_before() -> pl.Expr:
+    # Weeks and days are compared with the same weekday 52 weeks earlier: the date itself may be a holiday.
+    start = pl.col("period_start")
+    is_short = pl.col("event_at").dt.date() - start < pl.duration(days=28)
+    return pl.when(is_short).then(start.dt.offset_by("-52w")).otherwise(start.dt.offset_by("-1y"))
+
+
+def _derived() -> list[pl.Expr]:
+    value, previous, year_ago = pl.col("value"), pl.col("previous_value"), pl.col("year_ago_value")
+    basis = pl.concat_list("known_at_basis", "previous_known_at_basis", "year_ago_known_at_basis")
+    weakest = pl.coalesce(pl.when(basis.list.contains(name)).then(pl.lit(name)) for name in _WEAKEST_FIRST)
+    is_comparable = _same_unit("year_ago_") & (year_ago > 0)
+    return [
+        previous,
+        year_ago,
+        pl.max_horizontal("ingested_at", "previous_ingested_at", "year_ago_ingested_at").alias("ingested_at"),
+        weakest.alias("known_at_basis"),
+        pl.when(_same_unit("previous_")).then(value - previous).alias("change"),
+        pl.when(is_comparable).then(value / year_ago - 1).alias("yoy_growth"),
+        ((pl.col("known_at") - pl.col("event_at")).dt.total_seconds() / 86_400).alias("age_days"),
+    ]
+
+
+def _same_unit(prefix: str) -> pl.Expr:
+    return pl.all_horizontal(pl.col(name) == pl.col(prefix + name) for name in ("unit", "unit_multiplier"))
+
+
+MODEL = Model(table=TABLE, inputs=("silver.observations",), build=build)
