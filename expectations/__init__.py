@@ -1,0 +1,1 @@
+"""The gate: Great Expectations suites derived from the contracts, judged by Polars."""

@@ -1,0 +1,125 @@
+"""The gate: a whole candidate batch is judged by its table's suite, and its page is written for people.
+
+Making a Gate is cheap; the first judgement imports Great Expectations (10 CPU seconds a process). A Gate may be used
+by many threads at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import polars as pl
+
+from expectations.docs import page_key, sidecar_key
+from lakehouse.contract import Rule
+from lakehouse.files import Files
+from lakehouse.verdict import REASONS, Batch, Finding, Verdict
+from lakehouse.window import iso
+
+if TYPE_CHECKING:
+    from expectations.library import ExpectationSuiteValidationResult
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Judges batches. Pages go to `files` (`docs/<table>/<batch_id>.html`); None writes none."""
+
+    files: Files | None = None
+
+    def judge(self, batch: Batch) -> Verdict:
+        """The verdict on a batch, failing rows included. A batch without rows is blocked.
+
+        Judging a batch again replaces its page by the same page. Raises CannotJudge for what nobody can count.
+        """
+        from expectations.suite import custom_rules
+
+        rules = custom_rules(batch.table)
+        result = _validate(batch, rules)
+        verdict = Verdict(
+            batch=batch,
+            findings=tuple(_finding(entry, rules) for entry in result.results),
+            reasons=count_reasons(batch.frame),
+            docs_key=page_key(batch.table.name, batch.batch_id) if self.files else "",
+        )
+        if self.files:
+            _write_page(self.files, verdict, result)
+        return verdict
+
+
+def count_reasons(frame: pl.DataFrame) -> dict[str, int]:
+    """How many rows have each reason, the most frequent first."""
+    found = (
+        frame.lazy()
+        .filter(pl.col(REASONS).list.len() > 0)
+        .select(pl.col(REASONS).explode(empty_as_null=False))
+    )
+    counts = found.group_by(REASONS).len().sort("len", REASONS, descending=[True, False]).collect()
+    return dict(counts.iter_rows())
+
+
+def _validate(batch: Batch, rules: dict[str, Rule]) -> ExpectationSuiteValidationResult:
+    from expectations.library import RunIdentifier
+    from expectations.polars_execution import validate
+    from expectations.rules import PUBLISHABLE
+    from expectations.suite import build_suite
+
+    return validate(
+        build_suite(batch.table, rows=batch.frame.height),
+        batch.frame.with_columns((pl.col(REASONS).list.len() == 0).alias(PUBLISHABLE)),
+        checks={name: rule.check for name, rule in rules.items()},
+        meta={
+            "run_id": RunIdentifier(run_name=batch.batch_id, run_time=batch.judged_at),
+            "batch_spec": {
+                "data_asset_name": batch.table.name,
+                "batch_id": batch.batch_id,
+                "inputs": ", ".join(batch.inputs),
+                "contract": batch.table.fingerprint,
+            },
+        },
+    )
+
+
+def _finding(entry: Any, rules: dict[str, Rule]) -> Finding:
+    config = entry.expectation_config
+    rule = config.kwargs.get("rule", "")
+    return Finding(
+        expectation=f"{config.type}({rule})" if rule else config.type,
+        column=_columns(config.kwargs, rules.get(rule)),
+        severity="critical" if config.severity == "critical" else "warning",
+        passed=bool(entry.success),
+        unexpected=_unexpected(entry),
+        meaning=config.description,
+    )
+
+
+def _columns(kwargs: dict[str, Any], rule: Rule | None) -> str:
+    from expectations.suite import rule_columns
+
+    if "column_list" in kwargs:
+        return ", ".join(kwargs["column_list"])
+    return str(kwargs.get("column", "")) or ", ".join(rule_columns(rule) if rule else ())
+
+
+def _unexpected(entry: Any) -> int:
+    """Unexpected rows; for what is asked of the whole batch, 1 where it fails."""
+    counted = entry.result.get("unexpected_count")
+    return int(not entry.success) if counted is None else int(counted)
+
+
+def _write_page(files: Files, verdict: Verdict, result: ExpectationSuiteValidationResult) -> None:
+    from expectations.page import render_page
+
+    batch = verdict.batch
+    summary = {
+        "table": batch.table.name,
+        "batch_id": batch.batch_id,
+        "judged_at": iso(batch.judged_at),
+        "level": verdict.level,
+        "rows": batch.frame.height,
+        "failed_rows": int((batch.frame[REASONS].list.len() > 0).sum()),
+        "reasons": dict(verdict.reasons),
+    }
+    files.put(verdict.docs_key, render_page(result, verdict, summary).encode())
+    files.put(sidecar_key(batch.table.name, batch.batch_id), orjson.dumps(summary))

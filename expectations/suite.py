@@ -1,0 +1,134 @@
+"""The suite of a table: its contract, said in expectations.
+
+A row that breaks a critical rule is held back by itself, so each rule's expectation only warns. What blocks the batch
+is the share of such rows beyond the table's tolerance, a key twice among the rows to publish, and columns that are not
+the contract's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from expectations.library import ExpectationSuite, RowColumn, gxe
+from expectations.rules import PUBLISHABLE, ExpectColumnTypesToFitContract, ExpectRowsToKeepRule
+from lakehouse.conform import reading_rules
+from lakehouse.contract import Column, Rule, Table
+from lakehouse.verdict import REASONS, REMARKS
+
+_UNPUBLISHABLE = "unpublishable_rows"
+
+
+def build_suite(table: Table, *, rows: int) -> Any:
+    """The ExpectationSuite of that name for a conformed batch of so many rows (with `is_publishable` beside them)."""
+    return ExpectationSuite(
+        name=table.name,
+        expectations=[
+            *_of_whole_batch(table),
+            _share_held_back(table, rows),
+            *(found for column in table.columns for found in _of_column(column)),
+            *(_of_rule(rule) for name, rule in custom_rules(table).items() if name != _UNPUBLISHABLE),
+        ],
+    )
+
+
+def custom_rules(table: Table) -> dict[str, Rule]:
+    """The rules that no expectation type of the library says, by name."""
+    finite = [
+        rule
+        for column in table.columns
+        for rule in column.rules()
+        if rule.name == f"{column.name}_not_finite"
+    ]
+    publishable = Rule(
+        name=_UNPUBLISHABLE,
+        check=pl.col(REASONS).list.len() == 0,
+        reason="any critical rule is broken",
+    )
+    return {rule.name: rule for rule in (publishable, *reading_rules(table), *finite, *table.rules)}
+
+
+def rule_columns(rule: Rule) -> list[str]:
+    """The columns that the rule is about."""
+    return [name for name in rule.check.meta.root_names() if name not in (REASONS, REMARKS)]
+
+
+def _of_whole_batch(table: Table) -> Iterator[Any]:
+    yield gxe.ExpectTableRowCountToBeBetween(
+        min_value=1, severity="critical", description="The batch has at least one row (critical)"
+    )
+    yield ExpectColumnTypesToFitContract(
+        column_types={name: str(dtype) for name, dtype in table.schema.items()},
+        severity="critical",
+        description="The columns and their types are those of the contract (critical)",
+    )
+    yield _unique_key(table.key)
+
+
+def _unique_key(key: tuple[str, ...]) -> Any:
+    """Only rows to publish: a bad copy of a good row is held back anyway."""
+    said: dict[str, Any] = {
+        "row_condition": RowColumn(PUBLISHABLE) == True,  # noqa: E712 - builds a condition, compares nothing
+        "severity": "critical",
+        "description": f"No two rows to publish have the same {', '.join(key)} (critical)",
+    }
+    if len(key) == 1:
+        return gxe.ExpectColumnValuesToBeUnique(column=key[0], **said)
+    return gxe.ExpectCompoundColumnsToBeUnique(
+        column_list=list(key), ignore_row_if="any_value_is_missing", **said
+    )
+
+
+def _share_held_back(table: Table, rows: int) -> Any:
+    """One bad row never blocks a batch, however small: increments often have just a few rows."""
+    return ExpectRowsToKeepRule(
+        rule=_UNPUBLISHABLE,
+        mostly=min(1 - table.tolerance, (rows - 1) / rows) if rows else 1,
+        severity="critical",
+        description=f"At most {100 * table.tolerance:g}% of the rows, or one, are held back (critical)",
+    )
+
+
+def _of_column(column: Column) -> Iterator[Any]:
+    reasons = {rule.name.removeprefix(f"{column.name}_"): rule.reason for rule in column.rules()}
+    said: dict[str, Any] = {"column": column.name, "severity": "warning"}
+    if not column.nullable:
+        yield gxe.ExpectColumnValuesToNotBeNull(**said, description=_held_back(reasons["missing"]))
+    if (bounds := _bounds(column)) is not None:
+        outside = " or ".join(reasons[name] for name in ("too_low", "too_high") if name in reasons)
+        yield gxe.ExpectColumnValuesToBeBetween(**said, **bounds, description=_held_back(outside))
+    if column.values:
+        values = list(column.values)
+        yield gxe.ExpectColumnValuesToBeInSet(
+            **said, value_set=values, description=_held_back(reasons["unknown"])
+        )
+    if column.pattern:
+        pattern = column.pattern
+        yield gxe.ExpectColumnValuesToMatchRegex(
+            **said, regex=pattern, description=_held_back(reasons["malformed"])
+        )
+
+
+def _bounds(column: Column) -> dict[str, Any] | None:
+    if column.lower is None and column.above is None and column.upper is None:
+        return None
+    low = column.above if column.lower is None else column.lower
+    return {"min_value": low, "strict_min": column.lower is None, "max_value": column.upper}
+
+
+def _of_rule(rule: Rule) -> Any:
+    columns = rule_columns(rule)
+    return ExpectRowsToKeepRule(
+        rule=rule.name,
+        column=columns[0] if len(columns) == 1 else None,
+        severity="warning",
+        description=_held_back(rule.reason)
+        if rule.severity == "critical"
+        else f"No row where {rule.reason} (warning)",
+    )
+
+
+def _held_back(reason: str) -> str:
+    return f"No row where {reason}; such a row is held back (warning)"
