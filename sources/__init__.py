@@ -1,0 +1,1 @@
+"""Providers: how their bytes are fetched and what they mean. One module a provider."""

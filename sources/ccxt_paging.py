@@ -1,0 +1,127 @@
+"""How the past of a venue is walked through: one function a way of paging, chosen by `exchanges.yaml`.
+
+All walk a bounded window, none takes an empty answer for the end of the data where more may follow, and none
+leaves out trades that share the moment at a page's edge. A page may reach over the window: what it says is true
+all the same, and every table knows its rows by key. ccxt's own `paginate` does neither (providers' facts 1.4).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any, Protocol
+
+from lakehouse.window import Window
+from sources.ccxt_exchange import CandleRules, Paging, Reply, TradeRules
+
+_HOUR = timedelta(hours=1)
+
+
+class Ask(Protocol):
+    """`fetch_trades` or `fetch_ohlcv` of one market."""
+
+    def __call__(self, *, since: int | None, limit: int | None, params: Mapping[str, Any]) -> Reply: ...
+
+
+def trade_pages(ask: Ask, window: Window, rules: TradeRules, *, limit: int) -> Iterator[Reply]:
+    """All answers that together hold the trades of the window, as far as the venue gives them."""
+    return _WALKS[rules.paging](ask, window, rules, limit)
+
+
+def candle_pages(
+    ask: Ask, window: Window, rules: CandleRules, *, bar: timedelta
+) -> Iterator[tuple[Window, Reply]]:
+    """The bars of the window, in steps of as many bars as fit in one answer, each with its part of the window."""
+    if rules.newest_only:
+        yield window, ask(since=window.start_ms, limit=None, params={})
+        return
+    for step in window.split(bar * rules.limit):
+        params = {"until": step.end_ms - 1} if rules.until else {}
+        # Always the full page: where the venue sends a bar twice, ccxt would cut the last one off a shorter page.
+        yield step, ask(since=step.start_ms, limit=rules.limit, params=params)
+
+
+def _newest(ask: Ask, _window: Window, rules: TradeRules, limit: int) -> Iterator[Reply]:
+    """The venue gives its newest trades only: one answer, whatever the window."""
+    yield ask(since=None, limit=limit, params=rules.params)
+
+
+def _forward_time(ask: Ask, window: Window, rules: TradeRules, limit: int) -> Iterator[Reply]:
+    """Oldest first between two moments; the next page begins at the last moment seen, so some trades come twice."""
+    since = window.start_ms
+    while since < window.end_ms:
+        reply = ask(since=since, limit=limit, params={**rules.params, "until": window.end_ms - 1})
+        yield reply
+        if len(reply.rows) < limit:
+            return
+        since = max(since + 1, _newest_ms(reply))
+
+
+def _backward_time(ask: Ask, window: Window, rules: TradeRules, limit: int) -> Iterator[Reply]:
+    """Newest first between two moments, in whole seconds."""
+    until = window.end_ms
+    while until > window.start_ms:
+        reply = ask(since=window.start_ms, limit=limit, params={**rules.params, "until": until})
+        yield reply
+        if len(reply.rows) < limit:
+            return
+        oldest_s = _oldest_ms(reply) // 1000 + 1
+        until = min(until - 1000, oldest_s * 1000)
+
+
+def _forward_id(ask: Ask, window: Window, rules: TradeRules, limit: int) -> Iterator[Reply]:
+    """By time, an hour at a time, until a trade is seen; from it on by id. A quiet hour is not the end."""
+    for hour in window.split(_HOUR):
+        reply = ask(since=hour.start_ms, limit=limit, params={**rules.params, "until": hour.end_ms - 1})
+        yield reply
+        if reply.rows:
+            break
+    while reply.rows and _newest_ms(reply) < window.end_ms:
+        reply = ask(since=None, limit=limit, params={**rules.params, rules.cursor: max(_ids(reply)) + 1})
+        yield reply
+        if len(reply.rows) < limit:
+            return
+
+
+def _backward_id(ask: Ask, window: Window, rules: TradeRules, limit: int) -> Iterator[Reply]:
+    """From the newest trade back by id until the window's start is passed."""
+    reply = ask(since=None, limit=limit, params=rules.params)
+    yield reply
+    while len(reply.rows) >= limit and _oldest_ms(reply) >= window.start_ms:
+        reply = ask(since=None, limit=limit, params={**rules.params, rules.cursor: min(_ids(reply))})
+        yield reply
+
+
+def _kraken_last(ask: Ask, window: Window, rules: TradeRules, limit: int) -> Iterator[Reply]:
+    """By the nanosecond that the answer names `last`; it is exclusive, and ccxt rounds it to seconds."""
+    since = window.start_ms * 1_000_000 - 1
+    while True:
+        reply = ask(since=None, limit=limit, params={**rules.params, "since": str(since)})
+        yield reply
+        last = int(json.loads(reply.answers[-1].body)["result"]["last"])
+        if len(reply.rows) < limit or last <= since or last >= window.end_ms * 1_000_000:
+            return
+        since = last
+
+
+_WALKS: Mapping[Paging, Callable[[Ask, Window, TradeRules, int], Iterator[Reply]]] = {
+    "newest": _newest,
+    "forward_time": _forward_time,
+    "backward_time": _backward_time,
+    "forward_id": _forward_id,
+    "backward_id": _backward_id,
+    "kraken_last": _kraken_last,
+}
+
+
+def _newest_ms(reply: Reply) -> int:
+    return max(row["timestamp"] or 0 for row in reply.rows)
+
+
+def _oldest_ms(reply: Reply) -> int:
+    return min(row["timestamp"] or 0 for row in reply.rows)
+
+
+def _ids(reply: Reply) -> Iterator[int]:
+    return (int(row["id"]) for row in reply.rows)

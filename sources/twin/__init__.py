@@ -1,0 +1,1 @@
+"""The offline twin: a server on loopback that answers as the providers do, from recorded bytes."""

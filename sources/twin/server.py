@@ -1,0 +1,206 @@
+"""The offline twin: recorded answers over real HTTP, at `http://127.0.0.1:<port>/<original-host>/<path>?<query>`.
+
+Bytes, status and headers are those that were recorded. What is not recorded is answered as that provider
+answers for an unknown thing (`sources.twin.unknown`), and logged with the nearest request that is recorded.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import orjson
+import structlog
+import uvicorn
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from lakehouse.errors import SettingsError
+from sources.twin.recording import Recording, Request, read_folder, request_to
+from sources.twin.unknown import nearest, unknown_answer
+
+log = structlog.get_logger()
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 8765
+
+# Bodies are stored decoded and sent whole: what described their way over the wire is no longer true.
+_OF_THE_CONNECTION = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_BACKLOG = 2048
+_STOP_WITHIN_S = 1
+
+
+class Twin:
+    """The ASGI application. Recordings of one request are answered in their order, the last one stays.
+
+    `GET /` tells how many recordings each host has and how many requests were served and unmatched, as JSON.
+    An instance keeps its own place in every sequence and must be served by one event loop.
+    """
+
+    def __init__(self, recordings: Iterable[Recording]) -> None:
+        self._answers: defaultdict[Request, list[Recording]] = defaultdict(list)
+        for recording in recordings:
+            self._answers[recording.request].append(recording)
+        self._asked: Counter[Request] = Counter()
+        self._served: Counter[str] = Counter()
+        self._unmatched: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = _asked(scope, body=await HttpRequest(scope, receive).body())
+        response = self._overview() if not asked.host else self._answer(asked)
+        await response(scope, receive, send)
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Per host: `recordings`, and how many requests were `served` from them or `unmatched`."""
+        recordings: Counter[str] = Counter()
+        for request, answers in self._answers.items():
+            recordings[request.host] += len(answers)
+        return {
+            host: {
+                "recordings": recordings[host],
+                "served": self._served[host],
+                "unmatched": self._unmatched[host],
+            }
+            for host in sorted(recordings.keys() | self._unmatched.keys())
+        }
+
+    def _overview(self) -> Response:
+        hosts = self.counts
+        total = {
+            name: sum(counts[name] for counts in hosts.values())
+            for name in ("recordings", "served", "unmatched")
+        }
+        return Response(orjson.dumps({**total, "hosts": hosts}), 200, {"content-type": "application/json"})
+
+    def _answer(self, asked: Request) -> Response:
+        recorded = self._recorded(asked)
+        if recorded is None:
+            self._unmatched[asked.host] += 1
+            _report(asked, nearest(asked, self._answers.keys()))
+            return unknown_answer(asked)
+        self._served[asked.host] += 1
+        return _replay(recorded)
+
+    def _recorded(self, asked: Request) -> Recording | None:
+        """The next recording of a request; one that names the request's body goes first."""
+        for request in (asked, asked._replace(body=None)):
+            if request in self._answers:
+                answers = self._answers[request]
+                turn = min(self._asked[request], len(answers) - 1)
+                self._asked[request] += 1
+                return answers[turn]
+        return None
+
+
+@contextmanager
+def running_twin(folder: Path, port: int = 0) -> Iterator[str]:
+    """A folder of recordings, served from a thread; yields the base URL. Port 0 takes a free one.
+
+    Raises SettingsError for a folder that cannot be read and for a port that is taken.
+    """
+    with serving(Twin(read_folder(folder)), port) as url:
+        yield url
+
+
+@contextmanager
+def serving(twin: Twin, port: int = 0) -> Iterator[str]:
+    """A twin, served from a thread until the block is left; yields the base URL."""
+    with _listen(port) as listener:
+        server = _server(twin)
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listener]}, name="offline twin", daemon=True
+        )
+        thread.start()
+        try:
+            # The listener already takes connections: they wait for the loop of the server, nobody waits here.
+            yield _url(listener)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def serve_forever(folder: Path, port: int = DEFAULT_PORT) -> None:
+    """Serve a folder of recordings until SIGINT (returns) or SIGTERM (ends the process), after open answers.
+
+    Raises SettingsError as `running_twin` does.
+    """
+    twin = Twin(read_folder(folder))
+    with _listen(port) as listener, suppress(KeyboardInterrupt):
+        log.info("offline twin serves", url=_url(listener), recordings=str(folder), hosts=list(twin.counts))
+        _server(twin).run(sockets=[listener])
+
+
+def _asked(scope: Scope, *, body: bytes) -> Request:
+    host, _, path = scope["path"].lstrip("/").partition("/")
+    query = scope["query_string"].decode("latin-1")
+    return request_to(scope["method"], host=host, path=f"/{path}", query=query, body=body)
+
+
+def _replay(recording: Recording) -> Response:
+    headers = {name: value for name, value in recording.headers.items() if name not in _OF_THE_CONNECTION}
+    return Response(recording.body, recording.status, headers)
+
+
+def _report(asked: Request, hint: dict[str, object]) -> None:
+    shown = dict(asked.parameters)
+    log.warning(
+        "request not recorded", method=asked.method, host=asked.host, path=asked.path, asked=shown, **hint
+    )
+
+
+def _server(twin: Twin) -> uvicorn.Server:
+    config = uvicorn.Config(
+        twin,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=_STOP_WITHIN_S,
+    )
+    return uvicorn.Server(config)
+
+
+def _listen(port: int) -> socket.socket:
+    # asyncio switches Nagle's algorithm off only where TCP is named; with it an answer takes 40 ms more.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = "it is in use" if taken else str(error)
+        raise SettingsError(f"the offline twin cannot listen on port {port} of {HOST}: {reason}") from None
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    return f"http://{HOST}:{listener.getsockname()[1]}"

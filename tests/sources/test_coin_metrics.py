@@ -1,0 +1,374 @@
+"""CoinMetrics: paging against a server on loopback and the twin, parsing of documented and recorded values."""
+
+import csv
+import gzip
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import polars as pl
+import pytest
+import stamina
+from pydantic import SecretStr
+
+from lakehouse.bronze import Page, pages_frame
+from lakehouse.conform import conform
+from lakehouse.errors import UsageError
+from lakehouse.settings import Settings
+from lakehouse.window import Window, parse_moment
+from sources.client import Client
+from sources.coin_metrics import FEEDS
+from sources.errors import ParseError, Permanent, Transient
+from sources.twin.server import running_twin
+
+ROOT = Path(__file__).parents[2]
+COMMUNITY_CSV = ROOT / "../shared/recorded/coinmetrics/csv/btc_20191101.csv.gz"
+(FEED,) = FEEDS
+RECEIVED = datetime(2024, 5, 1, tzinfo=UTC)
+KEY = "paid-key-0123456789"
+
+
+def told(*rows: dict, subject: str) -> pl.DataFrame:
+    return parsed(page(json.dumps({"data": rows}).encode(), subject=subject))
+
+
+def page(body: bytes, *, subject: str) -> Page:
+    return Page(feed=FEED.name, subject=subject, request={}, received_at=RECEIVED, body=body)
+
+
+def parsed(*pages: Page) -> pl.DataFrame:
+    return FEED.parse(pages_frame(pages, run_id="r", code_version="v")).collect()
+
+
+def window(start: str, end: str) -> Window:
+    return Window(parse_moment(start), parse_moment(end))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=2, cap=True):
+        yield
+
+
+# What the rows say
+
+
+def test_each_metric_is_a_row_known_when_it_was_reviewed_or_else_after_the_usual_lag():
+    rows = told(
+        {
+            "asset": "btc",
+            "time": "2020-02-29T00:00:00.000000000Z",
+            "PriceUSD": "8582.09029964933",
+            "SplyBMXNtv": "283220.10827406",
+            "SplyBMXNtv-status": "reviewed",
+            "SplyBMXNtv-status-time": "2020-03-01T09:59:13.847251000Z",
+        },
+        subject="btc:PriceUSD,SplyBMXNtv@1d",
+    )
+    shared = {
+        "asset": "btc",
+        "frequency": "1d",
+        "event_at": datetime(2020, 2, 29, tzinfo=UTC),
+        "ingested_at": RECEIVED,
+        "provider": "coinmetrics",
+    }
+    assert rows.drop("page_id").rows(named=True) == [
+        {
+            **shared,
+            "metric": "PriceUSD",
+            "known_at": datetime(2020, 3, 1, 7, tzinfo=UTC),
+            "known_at_basis": "estimated",
+            "value": "8582.09029964933",
+            "status": None,
+        },
+        {
+            **shared,
+            "metric": "SplyBMXNtv",
+            "known_at": datetime(2020, 3, 1, 9, 59, 13, 847251, tzinfo=UTC),
+            "known_at_basis": "published",
+            "value": "283220.10827406",
+            "status": "reviewed",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "frequency", "lag"),
+    [
+        ("ReferenceRate", "1s", timedelta(0)),
+        ("ReferenceRateEUR", "1m", timedelta(0)),
+        ("ReferenceRateUSD", "1h", timedelta(minutes=5)),
+        ("ReferenceRateUSD", "1d", timedelta(minutes=5)),
+        ("ReferenceRateUSD", "1d-ny-close", timedelta(minutes=5)),
+        ("PriceUSD", "1d", timedelta(hours=31)),
+        ("AdrActCnt", "1h", timedelta(hours=8)),
+        ("PriceUSD", "1b", timedelta(hours=7)),
+    ],
+)
+def test_reference_rates_are_known_at_their_moment_and_interval_metrics_after_their_interval(
+    metric, frequency, lag
+):
+    stamp = "2020-06-18T00:00:00.000000000Z"
+    rows = told({"asset": "btc", "time": stamp, metric: "1"}, subject=f"btc:{metric}@{frequency}")
+    assert (rows["known_at"] - rows["event_at"]).to_list() == [lag]
+
+
+def test_null_is_a_row_without_value_and_an_absent_metric_is_no_row():
+    rows = told(
+        {"asset": "btc", "time": "2009-01-03T00:00:00.000000000Z", "PriceUSD": None, "AdrActCnt": "0"},
+        {"asset": "btc", "time": "2009-01-04T00:00:00.000000000Z", "AdrActCnt": "1"},
+        subject="btc:PriceUSD,AdrActCnt@1d",
+    )
+    assert rows.select("metric", "value").rows() == [
+        ("PriceUSD", None),
+        ("AdrActCnt", "0"),
+        ("AdrActCnt", "1"),
+    ]
+
+
+def test_nanoseconds_are_cut_to_microseconds():
+    rows = told({"asset": "btc", "time": "2020-06-18T11:36:09.123456789Z", "X": "1"}, subject="btc:X@1s")
+    assert rows["event_at"].to_list() == [datetime(2020, 6, 18, 11, 36, 9, 123456, tzinfo=UTC)]
+
+
+def test_numbers_keep_their_digits_even_without_quotes():
+    body = b'{"data":[{"asset":"btc","time":"2020-06-18T00:00:00Z","X":0.10000000000000000001}]}'
+    assert parsed(page(body, subject="btc:X@1d"))["value"].to_list() == ["0.10000000000000000001"]
+
+
+def test_rows_that_cannot_be_read_are_left_to_the_gate():
+    rows = told(
+        {"asset": "btc", "time": "yesterday", "X": "1"},
+        {"asset": "btc", "time": "2020-06-18T00:00:00Z", "X": "n/a", "X-status": "odd"},
+        subject="btc:X@1d",
+    )
+    judged = conform(FEED.table, rows.lazy()).collect()
+    assert [sorted(reasons) for reasons in judged["reasons"]] == [
+        ["event_at_missing", "known_at_missing"],
+        ["status_unknown", "value_not_a_number"],
+    ]
+
+
+def test_no_pages_and_empty_answers_give_no_rows_that_still_fit_the_table():
+    assert conform(FEED.table, parsed().lazy()).collect().is_empty()
+    assert told(subject="btc:X@1d").is_empty()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data":[{"asset"',
+        b"<html>",
+        b'{"error":{"type":"x","message":"y"}}',
+        b'{"data":{}}',
+        b'{"data":[1]}',
+        b"[]",
+    ],
+)
+def test_a_page_that_is_no_answer_is_named(body):
+    bad = page(body, subject="btc:X@1d")
+    with pytest.raises(ParseError, match=rf"feed {FEED.name}, btc:X@1d, page {bad.page_id}: .*data"):
+        parsed(bad)
+
+
+# How it is asked for
+
+
+@contextmanager
+def client_at(answer, *, key: str = "") -> Iterator[tuple[Client, list[dict[str, str]]]]:
+    """A client whose CoinMetrics is `answer(parameters) -> (status, body)`, and what it was asked."""
+    asked: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            parts = urlsplit(self.path)
+            asked.append(dict(parse_qsl(parts.query)))
+            status, body = answer(asked[-1])
+            self.send_response_only(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        providers = {"MNEMO_COINMETRICS_URL": SecretStr(f"http://127.0.0.1:{http.server_port}")}
+        if key:
+            providers["MNEMO_COINMETRICS_API_KEY"] = SecretStr(key)
+        try:
+            with Client(Settings(_env_file=None, providers=providers)) as client:
+                yield client, asked
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def paged(rows: list[dict], *, size: int):
+    """Answers as the provider pages: the next address repeats the parameters, the key and adds a token."""
+
+    def answer(asked):
+        start = int(asked.get("next_page_token", "0.").split(".")[1] or 0)
+        body = {"data": rows[start : start + size]}
+        if start + size < len(rows):
+            token = f"0.{start + size}"
+            query = urlencode({**asked, "next_page_token": token})
+            body |= {"next_page_token": token, "next_page_url": f"https://api.coinmetrics.io/v4/x?{query}"}
+        return 200, json.dumps(body).encode()
+
+    return answer
+
+
+SECONDS = [
+    {"asset": "btc", "time": f"2020-06-18T11:36:{n:02}.000000000Z", "ReferenceRate": f"94{n:02}.1"}
+    for n in range(7)
+]
+MINUTE = window("2020-06-18T11:36:00", "2020-06-18T11:37:00")
+
+
+@pytest.mark.parametrize(("key", "host"), [("", "community-api.coinmetrics.io"), (KEY, "api.coinmetrics.io")])
+def test_next_pages_are_followed_to_the_end_and_the_key_is_kept_nowhere(key, host):
+    with client_at(paged(SECONDS, size=3), key=key) as (client, asked):
+        pages = list(FEED.fetch(client, "btc:ReferenceRate@1s", MINUTE))
+    assert parsed(*pages)["value"].to_list() == [row["ReferenceRate"] for row in SECONDS]
+    assert [params.get("next_page_token") for params in asked] == [None, "0.3", "0.6"]
+    assert [params.get("api_key", "") for params in asked] == [key] * 3
+    assert {urlsplit(page.request["url"]).netloc for page in pages} == {host}
+    assert KEY not in str(pages)
+
+
+def test_the_first_page_asks_for_the_window_oldest_first():
+    with client_at(paged([], size=3)) as (client, asked):
+        list(FEED.fetch(client, "btc:PriceUSD,AdrActCnt@1d", window("2020-02-29", "2020-03-02T00:00:00.5")))
+    assert asked == [
+        {
+            "assets": "btc",
+            "metrics": "PriceUSD,AdrActCnt",
+            "frequency": "1d",
+            "start_time": "2020-02-29T00:00:00",
+            "end_time": "2020-03-02T00:00:00.500000",
+            "end_inclusive": "false",
+            "paging_from": "start",
+            "page_size": "10000",
+        }
+    ]
+
+
+def test_a_page_that_leads_back_to_itself_does_not_go_on_for_ever():
+    def answer(asked):
+        return 200, json.dumps(
+            {"data": [], "next_page_url": f"https://api.coinmetrics.io/v4/x?{urlencode(asked)}"}
+        ).encode()
+
+    with client_at(answer) as (client, _), pytest.raises(Transient, match="page 0 names itself"):
+        list(FEED.fetch(client, "btc:ReferenceRate@1s", MINUTE))
+
+
+def error(kind: str, message: str) -> bytes:
+    return json.dumps({"error": {"type": kind, "message": message}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "raised", "says"),
+    [
+        (
+            403,
+            error("forbidden", "Requested metric 'X' is not available."),
+            Permanent,
+            "forbidden: .*MNEMO_COINMETRICS_API_KEY",
+        ),
+        (
+            401,
+            error("wrong_credentials", "Supplied credentials are not valid."),
+            Permanent,
+            "MNEMO_COINMETRICS_API_KEY",
+        ),
+        (
+            400,
+            error("bad_parameter", "Bad parameter 'metrics'."),
+            Permanent,
+            r"bad_parameter: Bad parameter 'metrics'\.$",
+        ),
+        (429, b"", Transient, "coinmetrics answered 429"),
+        (200, b"<html>down</html>", Transient, "without a list data"),
+        (200, b'{"data": 1}', Transient, "without a list data"),
+    ],
+)
+def test_refusals_say_what_the_provider_means(status, body, raised, says):
+    with client_at(lambda _: (status, body)) as (client, _), pytest.raises(raised, match=says):
+        list(FEED.fetch(client, "btc:X@1d", MINUTE))
+
+
+@pytest.mark.parametrize(
+    "subject", ["btc", "btc:@1d", "btc:PriceUSD", "btc:PriceUSD@2d", "BTC/USD:PriceUSD@1d", "btc:a,@1d"]
+)
+def test_a_subject_that_cannot_be_is_refused(subject):
+    with (
+        Client(Settings(_env_file=None)) as client,
+        pytest.raises(UsageError, match="coinmetrics_asset_metrics"),
+    ):
+        list(FEED.fetch(client, subject, MINUTE))
+
+
+# Recorded answers
+
+
+DEMO = {
+    "btc:PriceUSD,SplyBMXNtv@1d": (window("2020-02-29", "2020-03-02"), 4),
+    "btc:ReferenceRate@1s": (window("2020-06-18T11:36:09", "2020-06-18T11:36:11"), 2),
+    "btc:FlowTfrToExCnt,PriceUSD@1b": (window("2020-06-18T10:30:00", "2020-06-18T11:10:00"), 4),
+}
+
+
+@pytest.mark.parametrize("subject", DEMO)
+def test_the_demo_gives_clean_rows_over_the_twin(subject):
+    asked, rows = DEMO[subject]
+    with (
+        running_twin(ROOT / "recordings" / "coinmetrics") as url,
+        Client(Settings(_env_file=None, twin_url=url)) as client,
+    ):
+        pages = list(FEED.fetch(client, subject, asked))
+    judged = conform(FEED.table, parsed(*pages).lazy()).collect()
+    assert len(judged) == rows
+    assert judged["reasons"].list.len().sum() == 0
+
+
+def test_a_metric_that_is_not_for_us_is_refused_by_the_twin_as_by_the_provider():
+    with (
+        running_twin(ROOT / "recordings" / "coinmetrics") as url,
+        Client(Settings(_env_file=None, twin_url=url)) as client,
+        pytest.raises(Permanent, match="forbidden: Requested metric 'SplyBMXNtv'"),
+    ):
+        list(FEED.fetch(client, "btc:SplyBMXNtv@1d", window("2020-02-29", "2020-03-02")))
+
+
+@pytest.mark.skipif(not COMMUNITY_CSV.exists(), reason="needs the community CSV in ../shared/recorded")
+def test_ten_years_of_community_data_come_through_paging_whole():
+    with gzip.open(COMMUNITY_CSV, "rt") as file:
+        days = list(csv.DictReader(file))
+    rows = [
+        {
+            "asset": "btc",
+            "time": f"{day['date']}T00:00:00.000000000Z",
+            "PriceUSD": day["PriceUSD"] or None,
+            "AdrActCnt": day["AdrActCnt"] or None,
+        }
+        for day in days
+    ]
+    with client_at(paged(rows, size=1000)) as (client, asked):
+        pages = list(FEED.fetch(client, "btc:PriceUSD,AdrActCnt@1d", window("2009-01-03", "2019-11-02")))
+    judged = conform(FEED.table, parsed(*pages).lazy()).collect()
+    prices, addresses = (judged.filter(metric=metric) for metric in ("PriceUSD", "AdrActCnt"))
+    assert len(asked) == 4
+    assert len(prices) == len(addresses) == len(days) == 3955
+    assert judged["reasons"].list.len().sum() == 0
+    assert prices.drop_nulls("value")["event_at"].min() == datetime(2010, 7, 18, tzinfo=UTC)
+    assert addresses.sort("event_at")["value"].to_list()[-2:] == [721957.0, None]
+    assert prices.sort("event_at")["value"].to_list()[-1] == 9251.38129345412
