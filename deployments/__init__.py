@@ -1,0 +1,1 @@
+"""Where people and machines begin: the command line, compose, the runbook."""

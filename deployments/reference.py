@@ -1,0 +1,73 @@
+"""`python -m deployments.reference`: write the generated pages of `docs/` and `.env.example`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lakehouse.dictionary import tables_page
+from lakehouse.settings import Settings
+from sources.registry import feeds
+
+_ROOT = Path(__file__).parents[1]
+
+
+def pages() -> Mapping[str, str]:
+    """The text of every generated file by its path within the repository."""
+    return {"docs/tables.md": tables_page(), "docs/feeds.md": _feeds_page(), ".env.example": _env_example()}
+
+
+def main() -> None:
+    """Write them all."""
+    for name, text in pages().items():
+        (_ROOT / name).write_text(text)
+
+
+def _feeds_page() -> str:
+    head = "| feed | provider | fills | subject | key | about |\n| --- | --- | --- | --- | --- | --- |"
+    rows = [
+        f"| `{feed.name}` | {feed.provider} | `{feed.table.name}` | {feed.subjects} "
+        f"| {f'`{feed.key_setting}` ({feed.key_url})' if feed.key_setting else 'none'} | {_about(feed)} |"
+        for feed in feeds().values()
+    ]
+    return "\n".join(["# Feeds", "", "Generated from the feeds by `make docs`.", "", head, *rows]) + "\n"
+
+
+def _about(feed: Any) -> str:
+    return f"{feed.doc} ([documentation]({feed.documentation}))" if feed.documentation else str(feed.doc)
+
+
+def _env_example() -> str:
+    lines = ["# Settings of mnemo-quant, with their defaults. Copy to .env and change what you need.", ""]
+    for name, field in Settings.model_fields.items():
+        if name != "providers":
+            lines += [f"# {field.description}", f"# MNEMO_{name.upper()}={_default(field.default)}", ""]
+    lines += list(_provider_settings())
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: Any) -> str:
+    if hasattr(value, "get_secret_value"):
+        value = value.get_secret_value()
+    if isinstance(value, bool):
+        value = "1" if value else "0"
+    return "" if value is None else str(value)
+
+
+def _provider_settings() -> Iterator[str]:
+    yield "# Keys of providers; feeds that need none run without."
+    needed = {feed.key_setting: feed.key_url for feed in feeds().values() if feed.key_setting}
+    for setting, url in sorted(needed.items()):
+        yield f"# {setting}=            ({url})"
+    yield "# MNEMO_COINMETRICS_API_KEY=            (without it the community API is asked)"
+    yield ""
+    yield "# Other addresses for providers: scheme and host that replace the real ones."
+    for name in ("FRED", "ALPHAVANTAGE", "COINMETRICS", "BIS", "POLYMARKET_GAMMA", "POLYMARKET_CLOB"):
+        yield f"# MNEMO_{name}_URL="
+    yield "# For exchanges a prefix: requests go to <prefix>/<original host>/..."
+    yield "# MNEMO_CCXT_URL="
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The data dictionary: every table's contract as a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lakehouse.bronze import bronze_table
+from lakehouse.catalog import models, tables
+from lakehouse.contract import Column, Table
+
+
+def tables_page() -> str:
+    """`docs/tables.md`: all tables with their columns, keys, rules and freshness, as Markdown."""
+    bronze = bronze_table("<feed>")
+    sections = [_section(table) for table in (bronze, *tables().values())]
+    return "\n\n".join(["# Tables", "Generated from the contracts by `make docs`.", *sections]) + "\n"
+
+
+def _section(table: Table) -> str:
+    facts = [
+        f"Key: {_code(table.key)}.",
+        f"Partitions: {_code(table.partition_by)}." if table.partition_by else "",
+        "Keeps revisions: a changed fact is a new row with a later `known_at`."
+        if table.keeps_revisions
+        else "",
+        f"Built from {_code(models()[table.name].inputs)}." if table.name in models() else "",
+        f"A batch is held back when more than {table.tolerance:.0%} of its rows break a rule.",
+        f"Goes stale after {table.freshness.total_seconds() / 86400:g} days without a new row."
+        if table.freshness
+        else "",
+        f"Owner: {table.owner}.",
+    ]
+    rules = [f"- `{rule.name}` ({rule.severity}): {rule.reason}" for rule in table.rules]
+    parts = [f"## {table.name}", table.doc, " ".join(fact for fact in facts if fact), _columns(table.columns)]
+    if rules:
+        parts.append("Rules beyond those of the columns:\n\n" + "\n".join(rules))
+    return "\n\n".join(parts)
+
+
+def _columns(columns: Iterable[Column]) -> str:
+    head = "| column | type | unit | null | meaning and bounds |\n| --- | --- | --- | --- | --- |"
+    return "\n".join([head, *(_row(column) for column in columns)])
+
+
+def _row(column: Column) -> str:
+    meaning = " ".join([column.doc, *_bounds(column)]).replace("|", "\\|")
+    return f"| `{column.name}` | {column.dtype} | {column.unit} | {'yes' if column.nullable else 'no'} | {meaning} |"
+
+
+def _bounds(column: Column) -> list[str]:
+    said = [
+        f"At least {column.lower:g}." if column.lower is not None else "",
+        f"Above {column.above:g}." if column.above is not None else "",
+        f"At most {column.upper:g}." if column.upper is not None else "",
+        f"One of {_code(column.values)}." if column.values else "",
+        f"Looks like `{column.pattern}`." if column.pattern else "",
+    ]
+    return [one for one in said if one]
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

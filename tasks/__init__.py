@@ -1,0 +1,1 @@
+"""Prefect tasks: thin wrappers of one effect each, with retries, names and artifacts."""

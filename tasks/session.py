@@ -1,0 +1,74 @@
+"""What every task of a process shares: settings, the store, the providers' client."""
+
+from __future__ import annotations
+
+import atexit
+import uuid
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+
+import stamina
+import stamina.instrumentation
+import structlog
+
+from lakehouse.files import Files, open_files
+from lakehouse.publish import Run
+from lakehouse.settings import Settings, load_settings
+from lakehouse.store import Store, open_store
+from sources.client import Client
+from sources.watchlist import recordings_folder
+
+log = structlog.get_logger()
+
+_open = ExitStack()
+atexit.register(_open.close)
+
+
+def utc_now() -> datetime:
+    """The clock of everything that is not a test."""
+    return datetime.now(UTC)
+
+
+@cache
+def settings() -> Settings:
+    """The settings in force; offline, with the address of a twin that runs as long as this process."""
+    said = load_settings()
+    if not said.offline or said.twin_url:
+        return said
+    from sources.twin.server import running_twin  # a web server: only where it is wanted
+
+    return said.model_copy(update={"twin_url": _open.enter_context(running_twin(recordings_folder(said)))})
+
+
+@cache
+def store() -> Store:
+    """The lake's store."""
+    return open_store(settings())
+
+
+@cache
+def files() -> Files:
+    """Pages for people, beside the tables."""
+    return open_files(store().settings)
+
+
+@cache
+def client() -> Client:
+    """One client for all feeds of this process: limits of providers are kept across threads."""
+    stamina.instrumentation.set_on_retry_hooks([_tell_wait])
+    return _open.enter_context(Client(settings()))
+
+
+def _tell_wait(details: stamina.instrumentation.RetryDetails) -> None:
+    """Waits are shown, not silent."""
+    because = str(details.caused_by)
+    log.warning(
+        "waiting for a provider", wait_s=round(details.wait_for, 1), tried=details.retry_num, because=because
+    )
+
+
+def new_run(run_id: str | None = None) -> Run:
+    """Who is at work now."""
+    return Run(run_id=run_id or str(uuid.uuid4()), code_version=version("mnemo-quant"), now=utc_now)

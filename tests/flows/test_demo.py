@@ -1,0 +1,128 @@
+"""The whole way on recorded data, with a real Prefect API: what the demo promises, also when it is repeated."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lakehouse import Lake
+from lakehouse.catalog import promotion_order
+from lakehouse.embedded_s3 import ensure_running, release
+from lakehouse.ops import QUARANTINE, VERDICTS
+from lakehouse.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+MNEMO = Path(sys.executable).with_name("mnemo")
+
+
+def run_demo(home: Path) -> str:
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MNEMO_", "PREFECT_"))
+    }
+    done = subprocess.run(
+        [MNEMO, "demo"],
+        env={**inherited, "MNEMO_HOME": str(home)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    ensure_running(home, bucket="lake")
+    yield home
+    release(home, wait=True)
+
+
+@pytest.fixture(scope="module")
+def printed(home):
+    return run_demo(home)
+
+
+@pytest.fixture
+def lake(home, printed):
+    return Lake.open(Settings(home=home))
+
+
+def contents(lake: Lake) -> dict[str, pl.DataFrame]:
+    """Every silver and gold row, without the time at which this lake received it."""
+    return {
+        name: lake.scan(name, versions=True).collect().sort(lake.contract(name).key)
+        for name in promotion_order()
+    }
+
+
+def test_all_six_providers_reach_silver_and_every_gold_table_is_filled(lake):
+    found = {one["table"]: one for one in lake.tables()}
+    providers = {
+        name: lake.scan(name).select(pl.col("provider").unique()).collect()["provider"].to_list()
+        for name in promotion_order()
+        if name.startswith("silver.")
+    }
+
+    assert {one for names in providers.values() for one in names} == {
+        "ccxt",
+        "coinmetrics",
+        "polymarket",
+        "fred",
+        "alphavantage",
+        "bis",
+    }
+    assert [name for name in promotion_order() if not found[name]["rows"]] == []
+
+
+def test_every_published_table_has_a_verdict(lake):
+    judged = lake.scan(VERDICTS.name).select(pl.col("table").unique()).collect()["table"].to_list()
+
+    assert sorted(judged) == sorted(promotion_order())
+
+
+def test_the_quarantine_holds_real_defects_with_reasons_that_a_person_understands(lake):
+    held = lake.scan(QUARANTINE.name).collect()
+
+    assert held.height > 0
+    assert held["explanation"].str.len_chars().min() > 10
+    assert held["page_id"].null_count() == 0
+
+
+def test_the_summary_names_each_table_and_where_to_look_next(printed):
+    assert all(name in printed for name in promotion_order())
+    assert "Where to look next" in printed
+
+
+def test_gold_candles_read_the_same_by_command_line_polars_and_duckdb(lake, home):
+    polars = lake.scan("gold.candles", venue="kraken").collect().sort(lake.contract("gold.candles").key)
+    duck = lake.sql("select * from gold.candles where venue = 'kraken'").select(polars.columns)
+    called = subprocess.run(
+        [MNEMO, "read", "gold.candles", "--venue", "kraken", "--format", "json"],
+        env={**os.environ, "MNEMO_HOME": str(home)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown = [json.loads(line) for line in called.stdout.splitlines()]
+
+    assert polars.height > 100
+    assert duck.sort(lake.contract("gold.candles").key).rows() == polars.rows()
+    assert [row["close"] for row in shown] == polars["close"].to_list()
+
+
+def test_a_second_run_changes_nothing(lake, home):
+    before, held = contents(lake), lake.scan(QUARANTINE.name).collect().height
+
+    run_demo(home)
+
+    after = contents(lake)
+    assert {name: rows.equals(before[name]) for name, rows in after.items()} == dict.fromkeys(after, True)
+    assert lake.scan(QUARANTINE.name).collect().height == held
