@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
@@ -42,7 +43,9 @@ def run_demo(*, keep: bool) -> None:
     with _progress(console) as progress:
         progress.console.print("starting the embedded S3 server, the offline twin and Prefect ...")
         task = progress.add_task("ingest and promote", total=_steps())
-        structlog.configure(processors=[_Watcher(progress, task)], cache_logger_on_first_use=False)
+        structlog.configure(
+            processors=[_Watcher(progress, task)], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO)
+        )
         from flows.demo import demo
 
         report = demo()

@@ -3,12 +3,18 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import hypothesis
 import pytest
 
 from lakehouse.embedded_s3 import ensure_running, release
 from lakehouse.publish import Run
 from lakehouse.settings import Settings
 from lakehouse.store import Store, open_store
+
+
+# A busy machine is not a failure.
+hypothesis.settings.register_profile("mnemo", deadline=None)
+hypothesis.settings.load_profile("mnemo")
 
 
 @pytest.fixture(autouse=True)

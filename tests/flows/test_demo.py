@@ -95,7 +95,8 @@ def test_the_quarantine_holds_real_defects_with_reasons_that_a_person_understand
     assert held["page_id"].null_count() == 0
 
 
-def test_the_summary_names_each_table_and_where_to_look_next(printed):
+def test_progress_is_shown_and_the_summary_names_each_table_and_where_to_look_next(printed):
+    assert "ccxt_trades kraken:BTC/USDT: 1 new pages" in printed
     assert all(name in printed for name in promotion_order())
     assert "Where to look next" in printed
 
