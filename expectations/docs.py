@@ -22,7 +22,7 @@ def page_key(table: str, batch_id: str) -> str:
 
 
 def sidecar_key(table: str, batch_id: str) -> str:
-    """Where the page's summary is: table, batch_id, judged_at, level, rows, failed_rows, reasons (JSON)."""
+    """Where the page's summary is: table, batch_id, judged_at, level, rows, failed_rows, reasons, remarks (JSON)."""
     return f"docs/{table}/{batch_id}.json"
 
 
@@ -48,7 +48,9 @@ def _section(table: str, summaries: list[Mapping[str, Any]]) -> str:
 
 def _row(summary: Mapping[str, Any]) -> str:
     link = f"{summary['table']}/{summary['batch_id']}.html"
-    reasons = ", ".join(f"{name} {rows}" for name, rows in summary["reasons"].items())
+    reasons = ", ".join(
+        f"{name} {rows}" for name, rows in {**summary["reasons"], **summary["remarks"]}.items()
+    )
     level = escape(summary["level"])
     return (
         f'<tr><td><a href="{escape(link)}">{escape(summary["judged_at"])}</a></td>'

@@ -15,7 +15,7 @@ import polars as pl
 from expectations.docs import page_key, sidecar_key
 from lakehouse.contract import Rule
 from lakehouse.files import Files
-from lakehouse.verdict import REASONS, Batch, Finding, Verdict
+from lakehouse.verdict import REASONS, REMARKS, Batch, Finding, Verdict
 from lakehouse.window import iso
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Gate:
         verdict = Verdict(
             batch=batch,
             findings=tuple(_finding(entry, rules) for entry in result.results),
-            reasons=count_reasons(batch.frame),
+            reasons=count_names(batch.frame, REASONS),
             docs_key=page_key(batch.table.name, batch.batch_id) if self.files else "",
         )
         if self.files:
@@ -48,14 +48,11 @@ class Gate:
         return verdict
 
 
-def count_reasons(frame: pl.DataFrame) -> dict[str, int]:
-    """How many rows have each reason, the most frequent first."""
-    found = (
-        frame.lazy()
-        .filter(pl.col(REASONS).list.len() > 0)
-        .select(pl.col(REASONS).explode(empty_as_null=False))
-    )
-    counts = found.group_by(REASONS).len().sort("len", REASONS, descending=[True, False]).collect()
+def count_names(frame: pl.DataFrame, column: str) -> dict[str, int]:
+    """How many rows have each reason (or remark), the most frequent first."""
+    named = frame.lazy().filter(pl.col(column).list.len() > 0)
+    found = named.select(pl.col(column).explode(empty_as_null=False))
+    counts = found.group_by(column).len().sort("len", column, descending=[True, False]).collect()
     return dict(counts.iter_rows())
 
 
@@ -120,6 +117,7 @@ def _write_page(files: Files, verdict: Verdict, result: ExpectationSuiteValidati
         "rows": batch.frame.height,
         "failed_rows": int((batch.frame[REASONS].list.len() > 0).sum()),
         "reasons": dict(verdict.reasons),
+        "remarks": count_names(batch.frame, REMARKS),
     }
     files.put(verdict.docs_key, render_page(result, verdict, summary).encode())
     files.put(sidecar_key(batch.table.name, batch.batch_id), orjson.dumps(summary))

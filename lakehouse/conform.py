@@ -14,6 +14,7 @@ from itertools import chain
 
 import polars as pl
 
+from lakehouse.clean import CONTRADICTS
 from lakehouse.contract import Column, Rule, Severity, Table
 from lakehouse.errors import ContractError
 from lakehouse.verdict import REASONS, REMARKS
@@ -54,6 +55,8 @@ def conform(table: Table, frame: pl.LazyFrame) -> pl.LazyFrame:
 
 def explain_reason(table: Table, name: str) -> str:
     """The sentence for people behind a name in `reasons` or `remarks`; else the name itself."""
+    if name == CONTRADICTS:
+        return f"another row with the same {', '.join(table.identity)} is already published and says something else"
     rules = chain(table.row_rules, reading_rules(table))
     return next((rule.reason for rule in rules if rule.name == name), name)
 

@@ -15,7 +15,6 @@ from datetime import datetime
 import orjson
 import polars as pl
 
-from lakehouse.clean import CONTRADICTS
 from lakehouse.conform import explain_reason
 from lakehouse.contract import Table
 from lakehouse.ops import QUARANTINE, VERDICTS
@@ -133,8 +132,6 @@ def _bad_row(table: Table, row: dict[str, object], *, is_blocked: bool) -> _Held
 
 
 def _sentence(table: Table, name: str) -> str:
-    if name == CONTRADICTS:
-        return f"another row with the same {', '.join(table.identity)} is already published and says something else"
     if name == BLOCKED:
         return "the whole batch was held back: too much of it was wrong"
     return explain_reason(table, name)

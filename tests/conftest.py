@@ -11,7 +11,6 @@ from lakehouse.publish import Run
 from lakehouse.settings import Settings
 from lakehouse.store import Store, open_store
 
-
 # A busy machine is not a failure.
 hypothesis.settings.register_profile("mnemo", deadline=None)
 hypothesis.settings.load_profile("mnemo")

@@ -189,6 +189,7 @@ def test_the_summary_beside_the_page_is_what_the_index_shows(tmp_path):
         "rows": 20,
         "failed_rows": 3,
         "reasons": {"low_too_low": 3},
+        "remarks": {"low_is_tiny": 3},
     }
     index = files.get(build_index(files, limit_per_table=2)).decode()
     assert index.index("silver.samples/b3.html") < index.index("silver.samples/b2.html")
