@@ -35,6 +35,9 @@ check: setup ## Format, lint, types, import contracts
 	$(RUN) mypy
 	$(RUN) lint-imports
 
+bench: setup ## Run the benchmarks; results go to benchmarks/results/
+	$(RUN) python -m benchmarks.growth
+
 docs: setup ## Write the generated pages of docs/
 	$(RUN) python -m deployments.reference
 

@@ -92,7 +92,7 @@ def _contract(contract: Table) -> dict[str, Any]:
         "columns": [
             {
                 "column": column.name,
-                "type": str(column.dtype),
+                "type": column.type_name,
                 "unit": column.unit,
                 "null": column.nullable,
                 "meaning": column.doc,

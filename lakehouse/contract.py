@@ -52,6 +52,15 @@ class Column:
     derived: pl.Expr | None = None
     """Set for a column that is computed from the others while conforming (a partition date)."""
 
+    @property
+    def type_name(self) -> str:
+        """The type as people say it; times are in UTC, to the microsecond."""
+        if isinstance(self.dtype, pl.List):
+            return "list of text"
+        return {pl.String: "text", pl.Datetime: "time", pl.Binary: "bytes"}.get(
+            type(self.dtype), str(self.dtype).lower()
+        )
+
     def but(self, **changes: object) -> Column:
         """The same column with some facts changed, for the table that needs it so."""
         return replace(self, **changes)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ def _section(table: Table) -> str:
         if table.keeps_revisions
         else "",
         f"Built from {_code(models()[table.name].inputs)}." if table.name in models() else "",
-        f"A batch is held back when more than {table.tolerance:.0%} of its rows break a rule.",
+        f"A batch is held back when more than one row and {table.tolerance:.0%} of all break a rule.",
         f"Goes stale after {table.freshness.total_seconds() / 86400:g} days without a new row."
         if table.freshness
         else "",
@@ -44,7 +44,7 @@ def _columns(columns: Iterable[Column]) -> str:
 
 def _row(column: Column) -> str:
     meaning = " ".join([column.doc, *_bounds(column)]).replace("|", "\\|")
-    return f"| `{column.name}` | {column.dtype} | {column.unit} | {'yes' if column.nullable else 'no'} | {meaning} |"
+    return f"| `{column.name}` | {column.type_name} | {column.unit} | {'yes' if column.nullable else 'no'} | {meaning} |"
 
 
 def _bounds(column: Column) -> list[str]:
