@@ -44,7 +44,8 @@ def _columns(columns: Iterable[Column]) -> str:
 
 def _row(column: Column) -> str:
     meaning = " ".join([column.doc, *_bounds(column)]).replace("|", "\\|")
-    return f"| `{column.name}` | {column.type_name} | {column.unit} | {'yes' if column.nullable else 'no'} | {meaning} |"
+    null = "yes" if column.nullable else "no"
+    return f"| `{column.name}` | {column.type_name} | {column.unit} | {null} | {meaning} |"
 
 
 def _bounds(column: Column) -> list[str]:
