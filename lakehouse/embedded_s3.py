@@ -24,7 +24,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -40,20 +40,24 @@ _SOCKET_FOLDER_LENGTH = 80
 class Server:
     """A running server: where it is and how to be let in."""
 
-    pid: int
+    folder: Path
     port: int
     access_key: str
     secret_key: str
-    is_stopping: bool = False
 
     @property
     def endpoint(self) -> str:
         """Address of the S3 API."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Its process; good only while the server holds its lock (see `_is_alive`)."""
+        return int((self.folder / "server.pid").read_text())
+
 
 _held: dict[Path, tuple[Server, IO[str]]] = {}
-_children: dict[int, subprocess.Popen[bytes]] = {}
+_children: list[subprocess.Popen[bytes]] = []
 
 
 def ensure_running(home: Path, *, bucket: str) -> Server:
@@ -66,7 +70,7 @@ def ensure_running(home: Path, *, bucket: str) -> Server:
         return _held[folder][0]
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / "start.lock"):
-        server = _running(folder) or _start(folder, bucket)
+        server = _find_or_start(folder, bucket)
         users = (folder / "users.lock").open("a")
         fcntl.flock(users, fcntl.LOCK_SH)
     _held[folder] = (server, users)
@@ -89,31 +93,61 @@ def release(home: Path, *, wait: bool = False) -> None:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        _write_private(folder / "server.json", asdict(replace(server, is_stopping=True)))
-        if _is_alive(server.pid):
+        (folder / "stopping").touch()
+        if _is_alive(folder):
             os.kill(server.pid, signal.SIGTERM)
     if wait:
-        _wait_ended(server.pid)
+        _wait_ended(folder)
 
 
-def _start(folder: Path, bucket: str) -> Server:
-    keys = _keys(folder)
+def _find_or_start(folder: Path, bucket: str) -> Server:
+    """Called with the start lock held. Two servers on one data folder would ruin each other's start."""
+    if _is_alive(folder) and (folder / "stopping").exists():
+        _wait_ended(folder)
+    if not _is_alive(folder):
+        _start(folder, bucket)
+    server = _recorded(folder)
+    _wait_ready(server, bucket)
+    return server
+
+
+def _is_alive(folder: Path) -> bool:
+    """Whether a server of this folder lives: it inherits a lock and holds it to its end, however that comes.
+
+    A pid alone would not tell: after a restart of the machine it may be anybody's.
+    """
+    with (folder / "server.lock").open("a") as probe:
+        try:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _start(folder: Path, bucket: str) -> None:
+    """Start the server; all that others need to find it is written before it lives."""
     port = _free_port(_last_port(folder))
+    _write_private(folder / "server.json", {"port": port, **_keys(folder)})
+    (folder / "stopping").unlink(missing_ok=True)
     (folder / "logs").mkdir(exist_ok=True)
-    with (folder / "server.log").open("ab") as output:
+    say_pid_then_run = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(folder / "server.pid")]
+    with (folder / "server.log").open("ab") as output, (folder / "server.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         process = subprocess.Popen(  # noqa: S603 - our own binary, our own arguments
-            [_binary(), *_arguments(folder, port, bucket)],
+            [*say_pid_then_run, _binary(), *_arguments(folder, port, bucket)],
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,
+            pass_fds=[lock.fileno()],
             env={**os.environ, "GOMEMLIMIT": "300MiB"},
             start_new_session=True,  # Ctrl-C is for us; the server is stopped when its last user is done
         )
-    _children[process.pid] = process
-    server = Server(pid=process.pid, port=port, access_key=keys["access_key"], secret_key=keys["secret_key"])
-    _write_private(folder / "server.json", asdict(server))
-    _wait_ready(folder, server, process, bucket)
-    return server
+    _children.append(process)
+
+
+def _recorded(folder: Path) -> Server:
+    said = json.loads((folder / "server.json").read_text())
+    return Server(folder=folder, **said)
 
 
 def _arguments(folder: Path, port: int, bucket: str) -> list[str]:
@@ -198,26 +232,6 @@ def _binary() -> str:
     return found
 
 
-def _running(folder: Path) -> Server | None:
-    path = folder / "server.json"
-    if not path.exists():
-        return None
-    server = Server(**json.loads(path.read_text()))
-    if server.is_stopping:
-        _wait_ended(server.pid)
-        return None
-    return server if _is_alive(server.pid) and _is_healthy(server) else None
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether that process is a server still: pids are used again."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
 def _is_healthy(server: Server) -> bool:
     try:
         with urllib.request.urlopen(f"{server.endpoint}/healthz", timeout=2) as answer:  # noqa: S310 - loopback http
@@ -226,18 +240,16 @@ def _is_healthy(server: Server) -> bool:
         return False
 
 
-def _wait_ready(folder: Path, server: Server, process: subprocess.Popen[bytes], bucket: str) -> None:
-    """Wait until the server answers and its bucket can be written to."""
+def _wait_ready(server: Server, bucket: str) -> None:
+    """Wait until the server answers and its bucket can be written to; one that cannot is stopped."""
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
+    while time.monotonic() < deadline and _is_alive(server.folder):
         if _is_healthy(server) and _takes_writes(server, bucket):
             return
         time.sleep(0.05)
-    else:
-        process.kill()
-    raise StoreUnavailable(f"the embedded S3 server did not start; see {folder / 'server.log'}")
+    if _is_alive(server.folder):
+        os.kill(server.pid, signal.SIGKILL)
+    raise StoreUnavailable(f"the embedded S3 server did not start; see {server.folder / 'server.log'}")
 
 
 def _takes_writes(server: Server, bucket: str) -> bool:
@@ -281,19 +293,22 @@ def _last_port(folder: Path) -> int | None:
     return int(json.loads(path.read_text())["port"]) if path.exists() else None
 
 
-def _wait_ended(pid: int) -> None:
-    """Return when the process is gone; one that does not end in time is killed."""
-    deadline = time.monotonic() + _STOP_S
-    while not _has_ended(pid):
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
+def _wait_ended(folder: Path) -> None:
+    """Return when the server has ended; one that does not end in time is killed."""
+    for stop_s in (_STOP_S, 1.0):
+        deadline = time.monotonic() + stop_s
+        while time.monotonic() < deadline:
+            if not _is_alive(folder):
+                _reap()
+                return
+            time.sleep(0.02)
+        os.kill(_recorded(folder).pid, signal.SIGKILL)
+    raise StoreUnavailable(f"the embedded S3 server does not stop; see {folder / 'server.log'}")
 
 
-def _has_ended(pid: int) -> bool:
-    """Also reaps it where it is our child."""
-    child = _children.get(pid)
-    return child.poll() is not None if child else not _is_alive(pid)
+def _reap() -> None:
+    """Take note of our own children that have ended."""
+    _children[:] = [child for child in _children if child.poll() is None]
 
 
 @contextmanager
