@@ -7,8 +7,11 @@ unexport PYTHONDONTWRITEBYTECODE
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(UV) run --frozen
+# Seen to work; docs/readers.md says with what.
+MINIO_VERSION ?= v0.0.0-20260212201848-7aac2a2c5b7c
+PYSPARK_VERSION ?= 3.5.7
 
-.PHONY: help setup demo test check bench docs up down clean
+.PHONY: help setup demo test test-slow check bench docs up clean test-crash test-minio test-spark
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -29,6 +32,28 @@ demo: setup ## Run the main job on recorded provider data, from bytes to gold
 test: setup ## Run all tests
 	$(RUN) pytest
 
+test-crash: setup ## Kill -9, crowds of writers, a failing store: the long runs (SEED=n repeats one)
+	$(RUN) pytest -n0 -s -rs --thorough $(if $(SEED),--seed $(SEED)) tests/crash tests/storage/test_store_faults.py
+
+test-minio: setup $(if $(shell command -v go),.cache/minio/minio) ## The storage tests against a real MinIO, built where Go is there
+	$(RUN) python tests/stores/minio.py .cache/minio/minio $(RUN) pytest tests/storage
+
+.cache/minio/minio:
+	GOBIN=$(CURDIR)/.cache/minio go install github.com/minio/minio@$(MINIO_VERSION)
+
+test-spark: setup $(if $(and $(shell command -v java),$(shell command -v mvn)),.cache/spark/.ready) ## Read every demo table with Apache Spark, where Java and Maven are there
+	MNEMO_TEST_SPARK_PYTHON=.cache/spark/env/bin/python MNEMO_TEST_SPARK_JARS=.cache/spark/jars \
+	  $(RUN) pytest -n0 -rs tests/readers
+
+.cache/spark/.ready: tests/readers/spark-jars.xml
+	$(UV) venv --quiet --clear --python 3.11 .cache/spark/env
+	$(UV) pip install --quiet --python .cache/spark/env/bin/python pyspark==$(PYSPARK_VERSION)
+	mvn -q -B -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/.cache/spark/jars
+	@touch $@
+
+test-slow: setup ## Run the long fault and property tests
+	$(RUN) pytest -m slow
+
 check: setup ## Format, lint, types, import contracts
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
@@ -40,6 +65,9 @@ bench: setup ## Run the benchmarks; results go to benchmarks/results/
 
 docs: setup ## Write the generated pages of docs/
 	$(RUN) python -m deployments.reference
+
+up: setup ## Run S3, a Prefect server and the scheduled flows until Ctrl-C
+	$(RUN) mnemo up
 
 clean: ## Remove the environment and all local state
 	rm -rf .venv .uv .mnemo .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -24,7 +24,7 @@ class SuggestingGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command; exit code 2 with suggestions otherwise."""
         if args and self.get_command(ctx, args[0]) is None:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=3, cutoff=0.4)
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=3, cutoff=0.5)
             hint = (
                 f"did you mean {', '.join(near)}?"
                 if near
@@ -66,12 +66,25 @@ def options(
 
 @app.command()
 def demo(
-    keep: Annotated[bool, typer.Option(help="Keep the S3 server running afterwards, until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the S3 server running until Enter is pressed.")] = False,
+    here: Annotated[bool, typer.Option("--here", help="Write into the lake that is set.")] = False,
 ) -> None:
     """Run the whole way, from recorded provider bytes to gold, without network or keys."""
     from deployments.demo import run_demo
 
-    run_demo(keep=keep)
+    run_demo(keep=keep, here=here)
+
+
+@app.command()
+def up(
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the Prefect server on 127.0.0.1.")
+    ] = 4200,
+) -> None:
+    """Run S3, a Prefect server and the scheduled flows on this machine until Ctrl-C."""
+    from deployments import platform
+
+    platform.up(port=port)
 
 
 @app.command()
@@ -82,6 +95,9 @@ def ingest(
         str | None, typer.Option(help="First moment, ISO 8601, UTC; by default a day before the end.")
     ] = None,
     end: Annotated[str | None, typer.Option(help="First moment no longer wanted; by default now.")] = None,
+    missing_only: Annotated[
+        bool, typer.Option("--missing-only", help="Fetch only what is not covered yet; see `mnemo coverage`.")
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List all feeds.")] = False,
     json: Json = False,
 ) -> None:
@@ -91,7 +107,8 @@ def ingest(
     if list_ or not feed:
         show.records(commands.describe_feeds(), as_json=json, title="Feeds")
         return
-    show.records(commands.ingest(feed, subject or [], start, end), as_json=json, title="Ingested")
+    done = commands.ingest(feed, subject or [], start, end, missing_only=missing_only)
+    show.records(done, as_json=json, title="Ingested", empty="everything is covered already")
 
 
 @app.command()
@@ -107,6 +124,61 @@ def promote(
     show.records(
         commands.promote(table or []), as_json=json, title="Promoted", empty="nothing new to promote"
     )
+
+
+@app.command()
+def rebuild(table: Annotated[str, typer.Argument(help="Silver or gold table.")], json: Json = False) -> None:
+    """Make a table again from all that it is made from, by today's code; it stays readable meanwhile."""
+    from deployments import commands, show
+
+    show.records([commands.rebuild(table)], as_json=json, title="Rebuilt")
+
+
+@app.command()
+def migrate(
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what differs; change nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Bring stored tables up to their contracts; each switches in one commit, readers go on."""
+    from deployments import commands, show
+
+    show.records(
+        commands.migrate(plan_only=plan),
+        as_json=json,
+        title="Plan" if plan else "Migrated",
+        empty="every stored table is as its contract declares",
+    )
+
+
+@app.command()
+def upkeep(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what there is to do.")] = False,
+    json: Json = False,
+) -> None:
+    """Compact and order files, delete what is older than the retention; safe beside running writers."""
+    from deployments import commands, show
+
+    show.records(
+        commands.upkeep(dry_run=dry_run), as_json=json, title="Upkeep", empty="nothing is stored yet"
+    )
+
+
+@app.command()
+def explain(
+    table: Annotated[str, typer.Argument(help="Silver or gold table, such as gold.candles.")],
+    key: Annotated[list[str] | None, typer.Argument(help="COLUMN=VALUE for each column of the key.")] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Follow every row, not the first and the last.")
+    ] = False,
+    bytes_: Annotated[
+        bool, typer.Option("--bytes", help="Print the pages' bytes, exactly as they were received.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Where a row comes from: the rows it was made from, the provider's answers, the gate that let it in."""
+    from deployments import commands, explained
+
+    explained.write(commands.explain(table, key or [], every_row=all_), as_json=json, as_bytes=bytes_)
 
 
 @app.command()
@@ -181,6 +253,34 @@ def sql(
     from lakehouse import Lake
 
     show.rows(Lake.open().sql(query), format=format, limit=limit, output=output)
+
+
+Covered = Annotated[str, typer.Argument(help="Silver table or feed; by default all.")]
+Subject = Annotated[str | None, typer.Option(help="Only this subject of a feed.")]
+Start = Annotated[str | None, typer.Option(help="Only what reaches beyond this moment, ISO 8601, UTC.")]
+End = Annotated[str | None, typer.Option(help="Only what begins before this moment.")]
+
+
+@app.command()
+def coverage(
+    name: Covered = "", subject: Subject = None, start: Start = None, end: End = None, json: Json = False
+) -> None:
+    """What was fetched, what is proven of it, and what the proof cannot show."""
+    from deployments import commands, show
+
+    found = commands.coverage(name, subject=subject, start=start, end=end)
+    show.intervals(found, as_json=json, title="Coverage", empty="nothing was fetched yet")
+
+
+@app.command()
+def gaps(
+    name: Covered = "", subject: Subject = None, start: Start = None, end: End = None, json: Json = False
+) -> None:
+    """What was asked for and is not covered: missing, degraded, unavailable."""
+    from deployments import commands, show
+
+    found = commands.coverage(name, subject=subject, start=start, end=end, gaps_only=True)
+    show.intervals(found, as_json=json, title="Gaps", empty="no gaps in what was fetched")
 
 
 @app.command()
@@ -288,6 +388,6 @@ def _report(error: Exception) -> int:
     from lakehouse.errors import MnemoError, UsageError
 
     expected = isinstance(error, MnemoError)
-    text = str(error) if expected else f"{type(error).__name__}: {error} (--debug shows where)"
+    text = str(error) if expected else f"{type(error).__name__}: {error} (`mnemo --debug ...` shows where)"
     typer.secho(text, fg="red", err=True)
     return 2 if isinstance(error, UsageError) else 1

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
 
 from lakehouse import Lake, Window, catalog
-from lakehouse.errors import UsageError, unknown
+from lakehouse.errors import MnemoError, UsageError, unknown
+from lakehouse.explain import Explanation
+from lakehouse.migrations import every_table
+from lakehouse.migrations import migrate as migrate_table
+from lakehouse.migrations import plan as migration_plan
 from lakehouse.ops import VERDICTS
 from lakehouse.quarantine import held_rows
 from lakehouse.quarantine import release as release_rows
@@ -22,6 +28,10 @@ from sources.watchlist import Order, read_watchlist, recordings_folder
 from tasks import session, work
 
 Record = Mapping[str, Any]
+
+
+class PromotionsFailed(MnemoError):
+    """Some tables could not be promoted; the others were."""
 
 
 def describe_feeds() -> Sequence[Record]:
@@ -39,11 +49,14 @@ def describe_feeds() -> Sequence[Record]:
     ]
 
 
-def ingest(feed: str, subjects: Sequence[str], start: str | None, end: str | None) -> Sequence[Record]:
+def ingest(
+    feed: str, subjects: Sequence[str], start: str | None, end: str | None, *, missing_only: bool = False
+) -> Sequence[Record]:
     """Fetch what was named, one subject after the other; the first error is raised after the last subject."""
     run = session.new_run()
     done, errors = [], []
-    for order in _orders(registry.feed(feed).name, subjects, start, end):
+    orders = _orders(registry.feed(feed).name, subjects, start, end)
+    for order in work.missing(orders) if missing_only else orders:
         try:
             done.append(work.fetch(order, run))
         except SourceError as error:
@@ -63,9 +76,60 @@ def promote(names: Sequence[str]) -> Sequence[Record]:
     if unfit:
         raise unknown("table that promotions fill", unfit[0], catalog.promotion_order())
     run = session.new_run()
-    return [
-        asdict(one) for name in catalog.promotion_order() if name in wanted for one in work.promote(name, run)
-    ]
+    done: list[Record] = []
+    trouble: list[str] = []
+    for name in catalog.promotion_order():
+        try:
+            done += [asdict(one) for one in work.promote(name, run)] if name in wanted else []
+        except Exception as error:  # noqa: BLE001 - what is wrong with one table must not hold up the others
+            trouble.append(f"{name}: {type(error).__name__}: {error}")
+    if trouble:
+        raise PromotionsFailed("\n".join([*trouble, f"{len(done)} batches of other tables were promoted"]))
+    return done
+
+
+def rebuild(name: str) -> Record:
+    """Make one table again from all that it is made from; MnemoError where its gate blocks that."""
+    table = catalog.table(name).name
+    if table not in catalog.promotion_order():
+        raise unknown("table that can be rebuilt", table, catalog.promotion_order())
+    done = work.rebuild(table, session.new_run())
+    if done.level == "blocked":
+        raise MnemoError(f"{table} stays as it was: the gate blocked batch {done.batch_id} of the rebuild")
+    return asdict(done)
+
+
+def migrate(*, plan_only: bool) -> Sequence[Record]:
+    """In what stored tables differ from their contracts; brought up to them unless only the plan is asked for.
+
+    One table's error does not stop the others; they are raised together at the end.
+    """
+    store, run = session.store(), session.new_run()
+    done, errors = [], []
+    for table in every_table(store):
+        try:
+            steps = migration_plan(store, table) if plan_only else migrate_table(store, table, run)
+            done += [asdict(step) for step in steps]
+        except MnemoError as error:
+            errors.append(str(error))
+    if errors:
+        kept = f"\n{len(done)} other steps were done" if done else ""
+        raise MnemoError("\n".join(errors) + kept)
+    return done
+
+
+def upkeep(*, dry_run: bool) -> Sequence[Record]:
+    """Maintain every table; sizes and counts before and after."""
+    return [one.record() for one in work.upkeep(session.new_run(), dry_run=dry_run)]
+
+
+def explain(table: str, key: Sequence[str], *, every_row: bool) -> Explanation:
+    """Where the row comes from that `COLUMN=VALUE` texts name."""
+    pairs = [text.partition("=") for text in key]
+    wrong = [text for text, (_, sign, _) in zip(key, pairs, strict=True) if not sign]
+    if wrong:
+        raise UsageError(f"the key is given as COLUMN=VALUE, not {wrong[0]!r}")
+    return Lake.open().explain(table, {name: value for name, _, value in pairs}, every_row=every_row)
 
 
 def read(
@@ -81,12 +145,24 @@ def read(
 ) -> pl.DataFrame:
     """Rows of a table in the order of its key; UsageError names the nearest venue or instrument for an unknown one."""
     lake = Lake.open()
-    equals: dict[str, Any] = {**dict(_parse_where(lake, table, where))}
-    for name, value in (("venue", venue), ("instrument_id", instrument)):
-        if value is not None:
-            equals[name] = _existing(lake, table, name, value, equals)
+    wanted = dict(_parse_where(lake, table, where)) | _given(venue=venue, instrument_id=instrument)
+    equals: dict[str, Any] = {}
+    for name, value in wanted.items():
+        is_subject = name in lake.contract(table).subject or name in ("venue", "instrument_id")
+        equals[name] = _existing(lake, table, name, value, equals) if is_subject else value
     rows = lake.scan(table, start=start, end=end, as_of=as_of, versions=versions, **equals)
     return rows.sort(lake.contract(table).key).collect()
+
+
+def coverage(
+    name: str, *, subject: str | None, start: str | None, end: str | None, gaps_only: bool = False
+) -> Sequence[Record]:
+    """The intervals of the coverage ledger, or those that are gaps; the evidence as objects."""
+    lake = Lake.open()
+    name = name if not name or "." in name else registry.feed(name).name
+    ask = lake.gaps if gaps_only else lake.coverage
+    found = ask(name, subject=subject, start=start, end=end).iter_rows(named=True)
+    return [{**row, "evidence": [orjson.loads(one) for one in row["evidence"]]} for row in found]
 
 
 def verdicts(table: str | None, limit: int) -> Sequence[Record]:
@@ -105,7 +181,8 @@ def verdicts(table: str | None, limit: int) -> Sequence[Record]:
         "batch_id",
         "inputs",
     ]
-    return rows.select(shown).collect().to_dicts()
+    found = rows.select(shown).collect().to_dicts()
+    return [{**one, "reasons": orjson.loads(one["reasons"])} for one in found]
 
 
 def quarantined_batches() -> Sequence[Record]:
@@ -162,7 +239,12 @@ def serve_twin(recordings: Path | None, port: int) -> None:
     from lakehouse.settings import load_settings
     from sources.twin.server import serve_forever
 
-    serve_forever(recordings or recordings_folder(load_settings()), port)
+    folder = recordings or recordings_folder(load_settings())
+    sys.stdout.write(
+        f"offline twin of {folder}; use it with MNEMO_TWIN_URL=http://127.0.0.1:{port}; Ctrl-C stops\n"
+    )
+    sys.stdout.flush()
+    serve_forever(folder, port)
 
 
 def _orders(feed: str, subjects: Sequence[str], start: str | None, end: str | None) -> list[Order]:
@@ -195,10 +277,30 @@ def _parse_where(lake: Lake, table: str, where: Sequence[str]) -> Iterator[tuple
             raise UsageError(f"--where wants COLUMN=VALUE, not {condition!r}")
         if name not in schema:
             raise unknown(f"column of {table}", name, schema)
-        yield (
-            name,
-            pl.Series([text]).cast(schema[name]).item() if schema[name] != pl.Boolean else text == "true",
-        )
+        yield name, _value(name, text, schema[name])
+
+
+def _given(**said: str | None) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _value(name: str, text: str, dtype: pl.DataType) -> Any:
+    if dtype == pl.Boolean:
+        return text == "true"
+    if isinstance(dtype, pl.Datetime | pl.Date):
+        moment = _moment(text)
+        return moment if isinstance(dtype, pl.Datetime) else moment.date()
+    try:
+        return pl.Series([text]).cast(dtype).item()
+    except pl.exceptions.PolarsError:
+        raise UsageError(f"--where {name}={text}: not a value of type {str(dtype).lower()}") from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        raise UsageError(f"{error}; times are ISO 8601, such as 2024-01-31 or 2024-01-31T12:00:00Z") from None
 
 
 def _existing(lake: Lake, table: str, column: str, value: str, equals: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from rich.progress import (
 
 from deployments import show
 from lakehouse import Lake, catalog
+from lakehouse.errors import MnemoError, SettingsError
 from lakehouse.settings import load_settings
 
 _NEXT = """[bold]Where to look next[/bold]
@@ -35,20 +36,30 @@ _NEXT = """[bold]Where to look next[/bold]
 _SUBJECT_WIDTH = 48
 
 
-def run_demo(*, keep: bool) -> None:
-    """Run the flow `demo` in this process and print a line for each table."""
+def run_demo(*, keep: bool, here: bool) -> None:
+    """Run the flow `demo` in this process and print a line for each table, also when part of it failed."""
     os.environ["MNEMO_OFFLINE"] = "1"
+    settings = load_settings()
+    if not (settings.uses_embedded_s3 or here):
+        raise SettingsError(
+            f"the demo would write recorded data into {settings.lake}; --here says that it may"
+        )
     set_up_prefect()
     console = show.console()
     with _progress(console) as progress:
         progress.console.print("starting the embedded S3 server, the offline twin and Prefect ...")
         task = progress.add_task("ingest and promote", total=_steps())
         structlog.configure(
-            processors=[_Watcher(progress, task)], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO)
+            processors=[_Watcher(progress, task)],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         )
         from flows.demo import demo
 
-        report = demo()
+        try:
+            report = demo()
+        except MnemoError:
+            _print_tables(console)
+            raise
     console.print(f"{report.fetched} subjects fetched, {report.new_pages} new pages")
     for said in report.skipped:
         console.print(f"[yellow]{said}[/yellow]")

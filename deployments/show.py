@@ -41,6 +41,13 @@ def records(
         console().print(_rich_table(title, list(found[0]), [list(one.values()) for one in found]))
 
 
+def intervals(found: Sequence[Mapping[str, Any]], *, as_json: bool, title: str, empty: str) -> None:
+    """Intervals of the coverage ledger: whole for machines, without their evidence for people."""
+    shown = ("feed", "subject", "start", "end", "status", "proof", "cannot_show")
+    brief = found if as_json else [{name: one[name] for name in shown} for one in found]
+    records(brief, as_json=as_json, title=title, empty=empty)
+
+
 def rows(frame: pl.DataFrame, *, format: str, limit: int | None, output: Path | None) -> None:  # noqa: A002
     """A frame as a table, CSV, JSON Lines or Parquet, on standard output or in a file."""
     if format == "table" and limit is None:

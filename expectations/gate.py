@@ -63,7 +63,7 @@ def _validate(batch: Batch, rules: dict[str, Rule]) -> ExpectationSuiteValidatio
     from expectations.suite import build_suite
 
     return validate(
-        build_suite(batch.table, rows=batch.frame.height),
+        build_suite(batch.table, rows=batch.frame.height, repeats=batch.repeats),
         batch.frame.with_columns((pl.col(REASONS).list.len() == 0).alias(PUBLISHABLE)),
         checks={name: rule.check for name, rule in rules.items()},
         meta={

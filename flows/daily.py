@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.promote import promote
+from flows.promote import PromotionsFailed, promote
 from lakehouse.errors import MnemoError
 from lakehouse.publish import Promoted
 from lakehouse.window import iso
@@ -19,8 +19,8 @@ from tasks import session
 from tasks.ingest import ingest_subject
 
 
-class FetchesFailed(MnemoError):
-    """Some subjects could not be fetched; everything else was done."""
+class RunIncomplete(MnemoError):
+    """Some subjects could not be fetched or some tables not promoted; everything else was done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def daily(feeds: list[str] | None = None) -> DailyReport:
     """Fetch the watchlist (all of it, or some feeds), then promote all tables in the catalog's order.
 
     A subject that fails does not stop the others, and what did come is promoted; the run then fails with
-    FetchesFailed, which names each. Feeds whose key is not set are left out and reported.
+    RunIncomplete, which names each. Feeds whose key is not set are left out and reported.
     """
     orders = read_watchlist(session.settings(), now=session.utc_now(), feeds=feeds or ())
     futures = [
@@ -50,12 +50,14 @@ def daily(feeds: list[str] | None = None) -> DailyReport:
         for order in orders
     ]
     outcomes: list[object] = [future.result(raise_on_failure=False) for future in futures]
-    promoted = promote()
+    promoted, trouble = _promote_all()
     errors = [one for one in outcomes if isinstance(one, BaseException)]
     skipped = {str(error) for error in errors if isinstance(error, MissingKey)}
     failed = [str(error) for error in errors if not isinstance(error, MissingKey)]
     if failed:
-        raise FetchesFailed(f"{len(failed)} of {len(orders)} subjects failed:\n" + "\n".join(failed))
+        trouble.insert(0, f"{len(failed)} of {len(orders)} subjects failed:\n" + "\n".join(failed))
+    if trouble:
+        raise RunIncomplete("\n".join(trouble))
     fetched = [one for one in outcomes if isinstance(one, Ingested)]
     return DailyReport(
         fetched=len(fetched),
@@ -63,3 +65,11 @@ def daily(feeds: list[str] | None = None) -> DailyReport:
         skipped=tuple(sorted(skipped)),
         promoted=tuple(promoted),
     )
+
+
+def _promote_all() -> tuple[list[Promoted], list[str]]:
+    """What was promoted, and what went wrong: fetches that failed must be told as well."""
+    try:
+        return promote(), []
+    except PromotionsFailed as error:
+        return [], [str(error)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from datetime import datetime
+
 import polars as pl
 
 from lakehouse.contract import Table
@@ -12,16 +15,27 @@ CONTRADICTS = "contradicts_published"
 
 _SAID = "__said"
 _STORED = "__stored"
+_NUMBER = "__number"
 
 
 def new_rows(table: Table, batch: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     """The rows of a conformed batch that are not stored yet.
 
     `stored` holds at least all stored rows of the batch's identities. Rows with reasons pass through unchanged.
-    Immutable facts: a repeat is dropped; the first delivery stands, and one that says something else gets the reason
-    `contradicts_published`. Revisable facts: what repeats the current version is dropped; what differs from it is a
-    revision, known at the earliest when it was received; a version that has been followed by another stays as it was
-    published. The order of the batch's rows does not matter.
+    Nothing that is published changes; a row that cannot be published beside it gets the reason
+    `contradicts_published`.
+
+    Immutable facts: the first delivery stands, its repeats are dropped, what says something else contradicts it.
+
+    Revisable facts: a version that the provider dates (`known_at` before its receipt) is published at that date,
+    whenever it comes. Told again, it is a statement about now, as is a version known only by its receipt: dropped
+    where it repeats what is current, else a revision known when it was received. A version that the provider has
+    followed by another cannot be revised any more.
+
+    The result is that of hearing the deliveries one by one in the order they were received, however they are cut
+    into batches. Promoted in another order, facts that are told in one way come out the same; of contradictory
+    deliveries those promoted first stand, and a repeat that was dropped does not outlive a late revision before it:
+    the next delivery sets it right.
     """
     is_good = pl.col(REASONS).list.len() == 0
     good, bad = batch.filter(is_good), batch.filter(~is_good)
@@ -40,75 +54,87 @@ def _new_facts(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.Dat
 
 
 def _new_versions(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    once, told_twice = _first_told(table, good)
-    revised = _date_revisions(table, once, stored)
-    contradicts = pl.col(REASONS).list.len() > 0
-    together = _together(table, revised.filter(~contradicts), stored)
-    order = {**dict.fromkeys([*table.identity, "known_at"], False), _STORED: True, "ingested_at": False}
-    together = together.sort(list(order), descending=list(order.values()))
-    before = pl.col(_SAID).shift().over(table.identity)
-    repeats = (pl.col(_SAID) == before).fill_null(value=False)
-    fresh = together.filter(~pl.col(_STORED) & ~repeats).select(good.columns)
-    return pl.concat([fresh, revised.filter(contradicts), told_twice])
+    """New versions; most facts are told the same way each time, the others are heard out."""
+    facts = stored.join(good.select(table.identity).unique(), on=table.identity, how="semi", nulls_equal=True)
+    rows = _together(table, good, facts).with_row_index(_NUMBER)
+    is_disputed = _is_disputed(table)
+    plain, disputed = rows.filter(~is_disputed), rows.filter(is_disputed)
+    told = _in_order_of_arrival(plain).unique(table.key, keep="first", maintain_order=True)
+    return pl.concat([told.filter(~pl.col(_STORED)), _heard_out(table, disputed)]).select(good.columns)
 
 
-def _first_told(table: Table, good: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Of rows that one moment delivered for one version the first stands; others that differ contradict it."""
-    told = _in_order_of_arrival(_with_said(table, good))
-    alike = [*table.identity, "known_at", "ingested_at"]
-    told = told.with_columns(
-        __first=pl.int_range(pl.len()).over(alike) == 0,
-        __differs=pl.col(_SAID) != pl.col(_SAID).first().over(alike),
-    )
-    differs = told.filter("__differs").with_columns(pl.lit([CONTRADICTS]).alias(REASONS))
-    return told.filter("__first").select(good.columns), differs.select(good.columns)
+def _is_disputed(table: Table) -> pl.Expr:
+    """Facts of which one version was told in several ways, and those known only by when we received them."""
+    is_own = (pl.col("known_at") == pl.col("ingested_at")).any().over(table.identity)
+    alike = pl.col(_SAID) == pl.col(_SAID).first().over(table.key)
+    return is_own | (~alike).any().over(table.identity)
 
 
-def _date_revisions(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """Drop deliveries that repeat what is current; give those that differ from it the date of their receipt.
+def _heard_out(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """The new versions of facts whose deliveries depend on one another: each is heard after those before it.
 
-    A delivery claims to have been known at `known_at`. What is current for that claim is the stored row with the same
-    claim or, for the newest claim of a fact, a revision of it that we saw later ourselves (known at its receipt). What
-    an older claim said cannot be revised any more, and neither can anything by a delivery that is not newer: such a
-    row contradicts what was published.
+    Rows are looped over here because what a delivery is depends on what became of the one before.
     """
-    claim = [*table.identity, "known_at"]
-    rows = _with_current(table, _with_said(table, good), _with_said(table, stored))
-    rows = _in_order_of_arrival(rows).with_columns(
-        __before=pl.col(_SAID).shift().over(claim).fill_null(pl.col("__current")),
-        __before_at=pl.col("ingested_at").shift().over(claim).fill_null(pl.col("__current_at")),
+    rows = _in_order_of_arrival(rows).with_columns(pl.struct(table.identity).rank("dense").alias("__fact"))
+    heard: list[tuple[int, datetime, bool]] = []
+    facts: dict[int, _Fact] = {}
+    columns = ("__fact", _NUMBER, _STORED, "known_at", "ingested_at", _SAID)
+    for fact_id, number, is_stored, known_at, received_at, said in rows.select(columns).iter_rows():
+        fact = facts.setdefault(fact_id, _Fact())
+        if is_stored:
+            fact.publish(known_at, received_at, said)
+        elif (version := fact.hear(known_at, received_at, said)) is not None:
+            heard.append((number, *version))
+    schema = {_NUMBER: pl.get_index_type(), "__at": rows.schema["known_at"], "__contradicts": pl.Boolean}
+    versions = pl.DataFrame(heard, schema=schema, orient="row")
+    return (
+        rows.drop("__fact")
+        .join(versions, on=_NUMBER)
+        .with_columns(
+            pl.col("__at").alias("known_at"),
+            pl.when("__contradicts").then(pl.lit([CONTRADICTS])).otherwise(REASONS).alias(REASONS),
+        )
+        .drop("__at", "__contradicts")
     )
-    differs = (pl.col("__before") != pl.col(_SAID)).fill_null(value=False)
-    fresh = rows.filter(differs | pl.col("__before").is_null())
-    can_revise = ~pl.col("__is_old") & (pl.col("ingested_at") > pl.col("__before_at"))
-    revised_at = pl.max_horizontal("known_at", "ingested_at")
-    return fresh.with_columns(
-        pl.when(differs & ~can_revise).then(pl.lit([CONTRADICTS])).otherwise(REASONS).alias(REASONS),
-        pl.when(differs & can_revise).then(revised_at).otherwise("known_at").alias("known_at"),
-    ).select(good.columns)
 
 
-def _with_current(table: Table, rows: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """Beside each delivery what is current for its claim, since when, and whether the claim is an old one."""
-    identity, claim = list(table.identity), [*table.identity, "known_at"]
-    is_own = pl.col("known_at") == pl.col("ingested_at")
-    own = stored.filter(is_own).sort("known_at").group_by(identity)
-    seen = own.agg(__seen=pl.last(_SAID), __seen_at=pl.last("known_at"))
-    first = stored.sort("ingested_at").unique(claim, keep="first", maintain_order=True)
-    claimed = first.select(
-        *claim, pl.col(_SAID).alias("__claimed"), pl.col("ingested_at").alias("__claimed_at")
-    )
-    claims = pl.concat([rows.select(claim), stored.filter(~is_own).select(claim)])
-    newest = claims.group_by(identity).agg(__newest=pl.col("known_at").max())
-    for facts, on in ((seen, identity), (claimed, claim), (newest, identity)):
-        rows = rows.join(facts, on=on, how="left", nulls_equal=True)
-    is_old = pl.col("known_at") < pl.col("__newest")
-    was_revised = ~is_old & pl.col("__seen_at").is_between("known_at", "ingested_at", closed="right")
-    return rows.with_columns(
-        __is_old=is_old,
-        __current=pl.when(was_revised).then("__seen").otherwise("__claimed"),
-        __current_at=pl.when(was_revised).then("__seen_at").otherwise("__claimed_at"),
-    )
+@dataclass
+class _Fact:
+    """What is published of one fact: by `known_at`, what each version says and when it was received."""
+
+    versions: dict[datetime, tuple[int, datetime]] = field(default_factory=dict)
+    newest_claim: datetime | None = None
+
+    def publish(self, known_at: datetime, received_at: datetime, said: int) -> None:
+        self.versions[known_at] = (said, received_at)
+        if known_at != received_at and (self.newest_claim is None or known_at > self.newest_claim):
+            self.newest_claim = known_at
+
+    def hear(self, known_at: datetime, received_at: datetime, said: int) -> tuple[datetime, bool] | None:
+        """When a delivery's version was known and whether it contradicts what is published; None for a repeat."""
+        is_claim = known_at != received_at
+        if self.versions.get(known_at) == (said, received_at):
+            return None  # that very delivery has been heard
+        if is_claim and known_at not in self.versions:
+            at = known_at
+        elif is_claim and self.newest_claim is not None and known_at < self.newest_claim:
+            return None if said in self._said_since(known_at) else (known_at, True)
+        else:
+            at = max(known_at, received_at)
+            current = max((one for one in self.versions if one <= at), default=None)
+            if current is not None:
+                current_said, current_at = self.versions[current]
+                if said == current_said:
+                    return None
+                if received_at <= current_at or at in self.versions:
+                    return known_at, True
+        self.publish(at, received_at, said)
+        return at, False
+
+    def _said_since(self, known_at: datetime) -> set[int]:
+        """What that version said, and what it was revised to when we saw it change."""
+        own = {said for at, (said, received_at) in self.versions.items() if known_at < at == received_at}
+        return own | {self.versions[known_at][0]}
 
 
 def _together(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
@@ -125,7 +151,7 @@ def _with_said(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _in_order_of_arrival(rows: pl.DataFrame) -> pl.DataFrame:
-    """Stored rows first, then as received; pages received in one moment in the order of their ids."""
-    order = {_STORED: True, "ingested_at": False, "page_id": False}
+    """Stored rows first, then as received; of one moment the newest versions first, then in the order of page ids."""
+    order = {_STORED: True, "ingested_at": False, "known_at": True, "page_id": False}
     present = [name for name in order if name in rows.columns]
     return rows.sort(present, descending=[order[name] for name in present], maintain_order=True)

@@ -7,7 +7,7 @@ freshness and the data dictionary are all read from here. Nothing here touches s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -95,6 +95,19 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Migration:
+    """A change of a stored table that cannot go by itself: anything but new and wider columns.
+
+    `apply` is pure: all rows of the layout before it in, all rows of the layout after it out. A table's migrations
+    run in their order, each once, and are never taken from the list again: their number is the table's position.
+    """
+
+    name: str
+    doc: str
+    apply: Callable[[pl.LazyFrame], pl.LazyFrame]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """A table's whole contract.
 
@@ -115,6 +128,7 @@ class Table:
     rules: tuple[Rule, ...] = ()
     tolerance: float = 0.05
     freshness: timedelta | None = None
+    migrations: tuple[Migration, ...] = ()
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]

@@ -5,7 +5,8 @@ MnemoError
 ├── SettingsError     a setting is missing or wrong: names the setting
 ├── StoreUnavailable  the object store does not answer: names endpoint and setting; may pass later
 ├── ContractError     a frame does not fit its table: lists every column that is wrong
-└── Contention        others kept committing first, even after many tries; may pass later
+├── Contention        others kept committing first, even after many tries; may pass later
+└── GapError          a read that must not have gaps has some: names table, subject and intervals
 
 Errors of providers are in `sources.errors`.
 """
@@ -38,6 +39,10 @@ class ContractError(MnemoError):
 
 class Contention(MnemoError):
     """A commit lost against concurrent ones too often."""
+
+
+class GapError(MnemoError):
+    """A part of what was to be read is not covered."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from lakehouse.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from lakehouse.settings import Settings
@@ -56,7 +59,7 @@ class LocalFiles:
 
 @dataclass(frozen=True)
 class S3Files:
-    """Files in a bucket, under a prefix."""
+    """Files in a bucket, under a prefix. Raises StoreUnavailable where the store does not answer."""
 
     client: Any
     bucket: str
@@ -64,14 +67,16 @@ class S3Files:
 
     def put(self, key: str, data: bytes) -> None:
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
-        self.client.put_object(Bucket=self.bucket, Key=f"{self.prefix}{key}", Body=data, ContentType=kind)
+        with self._errors():
+            self.client.put_object(Bucket=self.bucket, Key=f"{self.prefix}{key}", Body=data, ContentType=kind)
 
     def get(self, key: str) -> bytes:
-        try:
-            found = self.client.get_object(Bucket=self.bucket, Key=f"{self.prefix}{key}")
-        except self.client.exceptions.NoSuchKey:
-            raise FileNotFoundError(key) from None
-        return bytes(found["Body"].read())
+        with self._errors():
+            try:
+                found = self.client.get_object(Bucket=self.bucket, Key=f"{self.prefix}{key}")
+            except self.client.exceptions.NoSuchKey:
+                raise FileNotFoundError(key) from None
+            return bytes(found["Body"].read())
 
     def keys(self, prefix: str) -> Iterator[str]:
         for page in self._list(prefix):
@@ -79,13 +84,29 @@ class S3Files:
                 yield str(entry["Key"])[len(self.prefix) :]
 
     def folders(self, prefix: str) -> list[str]:
-        pages = self._list(prefix, Delimiter="/")
-        found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ())]
+        found = [
+            entry["Prefix"]
+            for page in self._list(prefix, Delimiter="/")
+            for entry in page.get("CommonPrefixes", ())
+        ]
         return sorted(name[len(self.prefix) + len(prefix) :].rstrip("/") for name in found)
 
-    def _list(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
+    def _list(self, prefix: str, **options: str) -> list[dict[str, Any]]:
         paginator = self.client.get_paginator("list_objects_v2")
-        return iter(paginator.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix, **options))
+        with self._errors():
+            return list(paginator.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix, **options))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            where = self.client.meta.endpoint_url
+            raise StoreUnavailable(
+                f"the store fails at {where} (setting MNEMO_S3_ENDPOINT): {error}"
+            ) from error
 
 
 def open_files(settings: Settings) -> Files:

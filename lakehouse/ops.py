@@ -63,6 +63,12 @@ QUARANTINE = Table(
         Column(name="reasons", dtype=pl.List(pl.String()), doc="Names of the rules that were broken."),
         Column(name="explanation", dtype=pl.String(), doc="The reasons in a sentence."),
         Column(
+            name="content_id",
+            dtype=pl.String(),
+            nullable=True,
+            doc="Hash of what the row says and of its reasons, clocks left out: the same defect is held once.",
+        ),
+        Column(
             name="row",
             dtype=pl.String(),
             nullable=True,
@@ -82,4 +88,82 @@ QUARANTINE = Table(
     time_column="quarantined_at",
 )
 
-TABLES = (VERDICTS, QUARANTINE)
+COVERAGE = Table(
+    name="ops.coverage",
+    doc="What fetches have shown of stretches of time, each with its proof; `mnemo coverage` says what it amounts to.",
+    columns=(
+        Column(
+            name="coverage_id",
+            dtype=pl.String(),
+            doc="Bronze table, version of the fetch's commit, position.",
+        ),
+        Column(name="feed", dtype=pl.String(), doc="The feed that asked."),
+        Column(name="subject", dtype=pl.String(), doc="What the feed was asked for."),
+        Column(name="table", dtype=pl.String(), doc="The table that the feed fills."),
+        Column(
+            name="about",
+            dtype=pl.String(),
+            doc="JSON: the subject columns of the rows it is about, as a list.",
+        ),
+        Column(name="start", dtype=UTC_US, unit="UTC", doc="First moment spoken of."),
+        Column(name="end", dtype=UTC_US, unit="UTC", doc="First moment no longer spoken of."),
+        Column(
+            name="status",
+            dtype=pl.String(),
+            values=("complete", "degraded", "missing", "unavailable"),
+            doc="Complete over an earlier missing or unavailable makes it repaired: that is read, not stored.",
+        ),
+        Column(
+            name="proof",
+            dtype=pl.String(),
+            doc="Kind of proof: every_bar, id_range, count, told_until, paged_to_end, snapshot, ...",
+        ),
+        Column(
+            name="evidence",
+            dtype=pl.String(),
+            doc="JSON: numbers of the proof, and how many pages it rests on with a checksum of their ids.",
+        ),
+        Column(
+            name="cannot_show", dtype=pl.String(), doc="What the proof cannot show; empty where it shows all."
+        ),
+        Column(name="asked_at", dtype=UTC_US, unit="UTC", doc="When the provider was asked."),
+        Column(
+            name="recorded_at",
+            dtype=UTC_US,
+            unit="UTC",
+            doc="When the fetch was over: of equal claims the newest counts.",
+        ),
+        _RUN_ID.but(doc="The run that fetched."),
+    ),
+    key=("coverage_id",),
+    subject=("feed", "subject"),
+    owner="operations",
+    time_column="recorded_at",
+)
+
+MIGRATIONS = Table(
+    name="ops.migrations",
+    doc="Every migration that changed a stored table.",
+    columns=(
+        Column(name="table", dtype=pl.String(), doc="The table that was changed."),
+        Column(
+            name="table_id", dtype=pl.String(), doc="Its id in Delta: a table created anew has another one."
+        ),
+        Column(name="number", dtype=pl.Int64(), lower=1, doc="Position among the table's migrations."),
+        Column(name="name", dtype=pl.String(), doc="Name of the migration."),
+        Column(name="doc", dtype=pl.String(), doc="What it changed."),
+        Column(
+            name="recorded_at", dtype=UTC_US, unit="UTC", doc="When it was written down, after it was done."
+        ),
+        Column(name="version", dtype=pl.Int64(), doc="Version of the table that it made."),
+        Column(name="contract", dtype=pl.String(), doc="Fingerprint of the contract that it made true."),
+        Column(name="code_version", dtype=pl.String(), doc="Version of this package."),
+        _RUN_ID,
+    ),
+    key=("table_id", "number"),
+    subject=("table",),
+    owner="operations",
+    time_column="recorded_at",
+)
+
+TABLES = (VERDICTS, QUARANTINE, COVERAGE, MIGRATIONS)

@@ -13,20 +13,25 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TypeVar
 
 import polars as pl
+import structlog
 
 from lakehouse.clean import CONTRADICTS, new_rows
 from lakehouse.conform import conform
 from lakehouse.contract import Table
 from lakehouse.errors import Contention, MnemoError
+from lakehouse.lineage import Scope, dirtied, in_spans, spans
 from lakehouse.model import Model
 from lakehouse.ops import VERDICTS
 from lakehouse.publish import Candidate, Promoted, Run, batch_id_of, positions_of, settle
 from lakehouse.store import CommitConflict, Store, StoredTable
 from lakehouse.verdict import REASONS, Judge
+
+log = structlog.get_logger()
 
 _MAX_COMMITS = 256
 _ATTEMPTS = 12
@@ -54,16 +59,23 @@ def promote_pages(
     if pages is None:
         return []
     done: list[Promoted] = []
-    while outcome := until_settled(
-        lambda: _promote_next_pages(store, table, pages, parse, judge, run, parse_error)
-    ):
-        done.append(outcome)
+    with store.errors():
+        while outcome := until_settled(
+            lambda: _promote_next_pages(store, table, pages, parse, judge, run, parse_error)
+        ):
+            done.append(outcome)
     return done
 
 
 def promote_model(store: Store, model: Model, *, judge: Judge, run: Run) -> list[Promoted]:
-    """Build a gold table again from its inputs where one of them has news, and publish what came out differently."""
-    outcome = until_settled(lambda: _promote_model_once(store, model, judge, run))
+    """Build again what of a gold table the news of its inputs dirties, and publish what came out differently.
+
+    Of the inputs only the new commits are read, and the rows that the dirty pieces need (see `lakehouse.lineage`). The
+    whole table is built the first time, where an input can no longer tell what is new in it, and after a batch that was
+    blocked, whose pieces are missing.
+    """
+    with store.errors():
+        outcome = until_settled(lambda: _promote_model_once(store, model, judge, run))
     return [outcome] if outcome else []
 
 
@@ -88,7 +100,7 @@ def _promote_next_pages(
 ) -> Promoted | None:
     pages.refresh()
     target = store.open(table)
-    app = f"{table.name}<-{pages.id}"
+    app = position_name(table, pages)
     done = target.position(app)
     begun = store.open(VERDICTS).position(app)
     upto = begun if begun > done else min(pages.version, max(done, 0) + _MAX_COMMITS)
@@ -96,35 +108,82 @@ def _promote_next_pages(
         return None
     new = pages.changes(max(done, 0), upto)
     rows, unreadable = parse_what_can_be(parse, new, parse_error)
+    cleaned, repeats = clean(table, target, rows)
     candidate = Candidate(
         batch_id=batch_id_of(app, done, upto),
         inputs=(pages.contract.name,),
         positions={app: upto},
         begun={app: begun},
-        rows=clean(table, target, rows),
+        rows=cleaned,
+        repeats=repeats,
         unreadable=unreadable,
     )
     return settle(store, target, candidate, judge, run)
 
 
 def _promote_model_once(store: Store, model: Model, judge: Judge, run: Run) -> Promoted | None:
-    inputs = {name: store.find(table) for name, table in _input_tables(model).items()}
+    inputs = stored_inputs(store, model)
     target = store.open(model.table)
-    versions = {f"{model.table.name}<-{stored.id}": stored.version for stored in inputs.values() if stored}
-    if not versions or all(target.position(app) >= version for app, version in versions.items()):
+    positions = {position_name(model.table, stored): stored.version for stored in inputs.values()}
+    if all(target.position(app) >= version for app, version in positions.items()):
         return None
-    frames = {
-        name: stored.scan() if stored else _input_tables(model)[name].schema.to_frame(eager=False)
-        for name, stored in inputs.items()
-    }
+    scope = None if _was_blocked(store, model.table) else _dirtied(model, target, inputs)
+    cleaned, repeats = clean(model.table, target, build_model(model, inputs, scope))
     candidate = Candidate(
-        batch_id=batch_id_of(model.table.name, *sorted(versions.items())),
+        batch_id=batch_id_of(model.table.name, *sorted(positions.items())),
         inputs=model.inputs,
-        positions=versions,
-        begun=positions_of(store.open(VERDICTS), versions),
-        rows=_without_rewritten_past(clean(model.table, target, model.build(frames))),
+        positions=positions,
+        begun=positions_of(store.open(VERDICTS), positions),
+        rows=_without_rewritten_past(cleaned),
+        repeats=repeats,
     )
     return settle(store, target, candidate, judge, run)
+
+
+def _was_blocked(store: Store, table: Table) -> bool:
+    verdicts = store.open(VERDICTS).scan().filter(pl.col("table") == table.name)
+    last = verdicts.select(pl.col("level").sort_by("judged_at").last()).collect().item()
+    return bool(last == "blocked")
+
+
+def _dirtied(model: Model, target: StoredTable, inputs: Mapping[str, StoredTable]) -> Scope | None:
+    """What the commits that the target has not consumed yet dirty; None for all of it."""
+    done = {name: target.position(position_name(model.table, stored)) for name, stored in inputs.items()}
+    if max(done.values()) < 0:
+        return None
+    news: dict[str, pl.LazyFrame] = {}
+    for name, stored in inputs.items():
+        if done[name] < 0:
+            news[name] = stored.scan()
+        elif (rows := stored.news(done[name], stored.version)) is None:
+            return None
+        elif rows.height:
+            news[name] = rows.lazy()
+    return dirtied(model, news, {name: stored.scan() for name, stored in inputs.items()})
+
+
+def build_model(model: Model, inputs: Mapping[str, StoredTable], scope: Scope | None) -> pl.LazyFrame:
+    """The rows of a model's table that are in the scope; None is all of them."""
+    frames = {
+        name: inputs[name].scan() if name in inputs else table.schema.to_frame(eager=False)
+        for name, table in _input_tables(model).items()
+    }
+    if scope is None:
+        return model.build(frames)
+    if scope.is_empty:
+        return model.build({name: rows.clear() for name, rows in frames.items()})
+    return scope.within(model.build({name: scope.needed(name, rows) for name, rows in frames.items()}))
+
+
+def stored_inputs(store: Store, model: Model) -> dict[str, StoredTable]:
+    """The inputs that were ever written to."""
+    found = {name: store.find(table) for name, table in _input_tables(model).items()}
+    return {name: stored for name, stored in found.items() if stored}
+
+
+def position_name(table: Table, source: StoredTable) -> str:
+    """Under which name a table's log says up to which version of a source it has consumed."""
+    return f"{table.name}<-{source.id}"
 
 
 def _without_rewritten_past(rows: pl.DataFrame) -> pl.DataFrame:
@@ -141,32 +200,45 @@ def _input_tables(model: Model) -> dict[str, Table]:
 def parse_what_can_be(
     parse: Parse, pages: pl.DataFrame, parse_error: type[MnemoError]
 ) -> tuple[pl.LazyFrame, tuple[tuple[int, str], ...]]:
-    """All pages at once; where that fails, page by page to find the ones that nobody can read."""
+    """All pages at once; where that fails, page by page to find the ones that nobody can read.
+
+    Parsing is pure: whatever a single page raises is about that page, also what its parser did not foresee.
+    """
     try:
         return parse(pages).collect().lazy(), ()
-    except parse_error:
-        pass
+    except Exception:  # noqa: BLE001
+        log.info("a page cannot be read; looking for it", pages=pages.height)
     frames, unreadable = [parse(pages.clear()).collect()], []
     for page in pages.iter_slices(1):
         try:
             frames.append(parse(page).collect())
-        except parse_error as error:
-            unreadable.append((int(page["page_id"][0]), str(error)))
+        except Exception as error:  # noqa: BLE001
+            said = str(error) if isinstance(error, parse_error) else f"{type(error).__name__}: {error}"
+            unreadable.append((int(page["page_id"][0]), said))
     return pl.concat(frames, how="vertical_relaxed").lazy(), tuple(unreadable)
 
 
-def clean(table: Table, target: StoredTable, rows: pl.LazyFrame) -> pl.DataFrame:
-    """The conformed rows that the target does not hold yet, with their reasons and remarks."""
+def clean(table: Table, target: StoredTable, rows: pl.LazyFrame) -> tuple[pl.DataFrame, int]:
+    """The conformed rows that the target does not hold yet, and how many came that it does."""
     batch = conform(table, rows).collect(engine="streaming")
-    return new_rows(table, batch, _stored_alike(table, target, batch))
+    fresh = new_rows(table, batch, stored_alike(table, target, batch))
+    return fresh, batch.height - fresh.height
 
 
-def _stored_alike(table: Table, target: StoredTable, batch: pl.DataFrame) -> pl.DataFrame:
-    """The stored rows of the batch's partitions and time range; whole files are skipped by both."""
+def stored_alike(table: Table, target: StoredTable, batch: pl.DataFrame) -> pl.DataFrame:
+    """The stored rows of the batch's facts; whole files are skipped by their partitions, subjects and times."""
     stored = target.scan()
-    for name in table.partition_by:
+    for name in dict.fromkeys((*table.partition_by, *table.subject)):
         stored = stored.filter(pl.col(name).is_in(batch[name].unique().drop_nulls().implode()))
     if table.range_column is not None and batch[table.range_column].count():
-        times = batch[table.range_column]
-        stored = stored.filter(pl.col(table.range_column).is_between(times.min(), times.max()))
-    return stored.collect(engine="streaming")
+        stored = stored.filter(in_spans(table.range_column, _days(batch[table.range_column])))
+    facts = batch.lazy().select(table.identity).unique()
+    return stored.join(facts, on=table.identity, how="semi", nulls_equal=True).collect(engine="streaming")
+
+
+def _days(times: pl.Series) -> pl.DataFrame:
+    """The days of some times or dates as few intervals (`first`, `last`) of the same type."""
+    days = times.drop_nulls().dt.date().unique().cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    last = days + timedelta(days=1, microseconds=-1)
+    found = spans(pl.DataFrame({"first": days, "last": last}))
+    return found.select(pl.all().dt.date()) if times.dtype == pl.Date() else found

@@ -1,7 +1,7 @@
 """Publishing a candidate batch: judge it, then commit verdict, quarantine and rows, each exactly once.
 
-Good rows and the positions that they came from are one Delta commit. Verdict and quarantined rows are committed
-before it, under the same positions, so that a run that was killed in between repeats nothing.
+Good rows and the positions that they came from are one Delta commit. The verdict is committed before it under the
+same positions, and quarantined rows are told apart by what they say: a run that was killed in between repeats nothing.
 """
 
 from __future__ import annotations
@@ -60,6 +60,12 @@ class Candidate:
     """Positions of the verdicts when this batch was planned: when they have moved, the plan is stale."""
     rows: pl.DataFrame = field(repr=False)
     unreadable: tuple[tuple[int, str], ...] = ()
+    consumed: Mapping[str, int] = field(default_factory=dict)
+    """Positions that only the target's own commit carries."""
+    is_rebuild: bool = False
+    """The rows are the whole table: unless blocked, they take the place of all that is stored."""
+    repeats: int = 0
+    """How many good rows came that the target holds already."""
 
 
 def settle(store: Store, target: StoredTable, candidate: Candidate, judge: Judge, run: Run) -> Promoted:
@@ -69,34 +75,53 @@ def settle(store: Store, target: StoredTable, candidate: Candidate, judge: Judge
     good = rows.clear()
     held = _unreadable_rows(candidate)
     if rows.height:
-        batch = Batch(
-            batch_id=candidate.batch_id, table=table, inputs=candidate.inputs, frame=rows, judged_at=run.now()
+        verdict = judge(
+            Batch(
+                batch_id=candidate.batch_id,
+                table=table,
+                inputs=candidate.inputs,
+                frame=rows,
+                judged_at=run.now(),
+                repeats=candidate.repeats,
+            )
         )
-        verdict = judge(batch)
         good, bad = _split(rows, verdict)
-        held += _bad_rows(table, bad, is_blocked=verdict.level == "blocked")
+        if candidate.is_rebuild:  # what does not get in now is in the table or in quarantine already
+            bad = bad.filter(pl.col(REASONS).list.len() > 0)
+        held += _bad_rows(table, bad, is_blocked=verdict.level == "blocked" and not candidate.is_rebuild)
+    is_blocked = verdict is not None and verdict.level == "blocked"
+    if candidate.is_rebuild and is_blocked:
+        held = []
     if verdict or held:
-        _append_once(store, VERDICTS, _verdict_frame(candidate, table, verdict, good, held, run), candidate)
-    if held:
-        _append_once(store, QUARANTINE, _quarantine_frame(candidate, table, held, run), candidate)
+        _record_verdict(store, _verdict_frame(candidate, table, verdict, good, held, run), candidate)
+    fresh = _hold(store, table, held, candidate, run)
     said = {
         "run": run.run_id,
         "code": run.code_version,
         "contract": table.fingerprint,
         "batch": candidate.batch_id,
     }
-    serial = {_SERIAL: target.position(_SERIAL) + 1}
-    target.append(good.select(table.schema.names()), positions={**candidate.positions, **serial}, said=said)
+    positions = {**candidate.positions, **candidate.consumed, _SERIAL: target.position(_SERIAL) + 1}
+    rows_in_order = good.select(table.schema.names())
+    if not candidate.is_rebuild:
+        target.append(rows_in_order, positions=positions, said=said)
+    elif not is_blocked:
+        target.replace(rows_in_order, positions=positions, said=said)
     return Promoted(
         table=table.name,
         inputs=candidate.inputs,
         batch_id=candidate.batch_id,
         level=_level(verdict, held),
         published_rows=good.height,
-        quarantined_rows=len(held),
+        quarantined_rows=fresh,
         reasons=_count(held, good),
         docs_key=verdict.docs_key if verdict else "",
     )
+
+
+def hold_back(store: Store, table: Table, bad: pl.DataFrame, candidate: Candidate, run: Run) -> None:
+    """Put rows with reasons into quarantine, each once."""
+    _hold(store, table, _bad_rows(table, bad, is_blocked=False), candidate, run)
 
 
 def _split(rows: pl.DataFrame, verdict: Verdict) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -112,10 +137,37 @@ class _Held:
     reasons: list[str]
     explanation: str
     row: str | None
+    content_id: str
+    """Hash of what it says and why it is held: the same defect, delivered again, is held once."""
 
 
 def _unreadable_rows(candidate: Candidate) -> list[_Held]:
-    return [_Held(page_id, [UNREADABLE], text, None) for page_id, text in candidate.unreadable]
+    return [
+        _Held(page_id, [UNREADABLE], text, None, _hash(UNREADABLE, page_id))
+        for page_id, text in candidate.unreadable
+    ]
+
+
+def _hold(store: Store, table: Table, held: list[_Held], candidate: Candidate, run: Run) -> int:
+    """Put into quarantine what is not there yet; how much that is."""
+    if not held:
+        return 0
+    quarantine = store.open(QUARANTINE)
+    ids = pl.Series([one.content_id for one in held])
+    alike = (
+        pl.col("table") == table.name,
+        pl.col("status") == "held",
+        pl.col("content_id").is_in(ids.implode()),
+    )
+    known = set(quarantine.scan().filter(*alike).select("content_id").collect()["content_id"])
+    fresh = list({one.content_id: one for one in held if one.content_id not in known}.values())
+    if fresh:
+        # The counter makes the second of two promotions that hold the same rows at once look again.
+        counter = f"{_SERIAL}:{table.name}"
+        positions = {counter: quarantine.position(counter) + 1}
+        said = {"batch": candidate.batch_id}
+        quarantine.append(_quarantine_frame(candidate, table, fresh, run), positions=positions, said=said)
+    return len(fresh)
 
 
 def _bad_rows(table: Table, bad: pl.DataFrame, *, is_blocked: bool) -> list[_Held]:
@@ -126,9 +178,11 @@ def _bad_row(table: Table, row: dict[str, object], *, is_blocked: bool) -> _Held
     broken = [str(name) for name in row.pop(REASONS)]  # type: ignore[attr-defined]
     row.pop(REMARKS)
     reasons = broken + ([BLOCKED] if is_blocked else [])
+    content = {name: row[name] for name in (*table.identity, *table.contents)}
     page_id = row.get("page_id")
     text = "; ".join(_sentence(table, name) for name in reasons)
-    return _Held(page_id if isinstance(page_id, int) else None, reasons, text, _as_json(row))
+    content_id = _hash(*reasons, _as_json(content))
+    return _Held(page_id if isinstance(page_id, int) else None, reasons, text, _as_json(row), content_id)
 
 
 def _sentence(table: Table, name: str) -> str:
@@ -145,18 +199,18 @@ def positions_of(stored: StoredTable, apps: Iterable[str]) -> dict[str, int]:
     return {app: stored.position(app) for app in apps}
 
 
-def _append_once(store: Store, table: Table, rows: pl.DataFrame, candidate: Candidate) -> None:
-    """Append unless these positions were committed before; Delta refuses the second of two at once.
+def _record_verdict(store: Store, rows: pl.DataFrame, candidate: Candidate) -> None:
+    """Append unless an earlier attempt has; Delta refuses the second of two at once.
 
     Another batch that has begun meanwhile is a conflict: it must be finished first, with its own end.
     """
-    stored = store.open(table)
-    present = positions_of(stored, candidate.positions)
+    verdicts = store.open(VERDICTS)
+    present = positions_of(verdicts, candidate.positions)
     if all(present[app] >= version for app, version in candidate.positions.items()):
         return
-    if table is VERDICTS and present != candidate.begun:
+    if present != candidate.begun:
         raise CommitConflict(f"{candidate.batch_id}: another batch has begun")
-    stored.append(rows, positions=candidate.positions, said={"batch": candidate.batch_id})
+    verdicts.append(rows, positions=candidate.positions, said={"batch": candidate.batch_id})
 
 
 def _verdict_frame(
@@ -190,7 +244,7 @@ def _verdict_frame(
 def _quarantine_frame(candidate: Candidate, table: Table, held: list[_Held], run: Run) -> pl.DataFrame:
     rows = [
         {
-            "quarantine_id": f"{candidate.batch_id}-{number}",
+            "quarantine_id": f"{candidate.batch_id}-{one.content_id[:8]}",
             "batch_id": candidate.batch_id,
             "table": table.name,
             "inputs": list(candidate.inputs),
@@ -198,11 +252,12 @@ def _quarantine_frame(candidate: Candidate, table: Table, held: list[_Held], run
             "page_id": one.page_id,
             "reasons": one.reasons,
             "explanation": one.explanation,
+            "content_id": one.content_id,
             "row": one.row,
             "status": "held",
             "run_id": run.run_id,
         }
-        for number, one in enumerate(held)
+        for one in held
     ]
     return pl.DataFrame(rows, schema=QUARANTINE.schema, orient="row")
 
@@ -220,4 +275,8 @@ def _count(held: list[_Held], good: pl.DataFrame) -> dict[str, int]:
 
 
 def batch_id_of(*said: object) -> str:
-    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+    return _hash(*said)[:16]
+
+
+def _hash(*said: object) -> str:
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:32]

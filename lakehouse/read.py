@@ -5,24 +5,28 @@ Everything here needs read-only credentials and imports neither Prefect nor Grea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from lakehouse.bronze import bronze_table
 from lakehouse.catalog import promotion_order, tables
 from lakehouse.contract import Table
+from lakehouse.coverage import COVERED
 from lakehouse.errors import UsageError, unknown
+from lakehouse.explain import Explanation, explain
 from lakehouse.files import Files, open_files
-from lakehouse.ops import QUARANTINE, VERDICTS
+from lakehouse.gaps import picture, require_covered, with_mask
+from lakehouse.ops import COVERAGE, QUARANTINE, VERDICTS
 from lakehouse.settings import Settings, load_settings
 from lakehouse.store import Store, StoredTable, open_store
-from lakehouse.window import parse_moment
+from lakehouse.window import Window, parse_moment
 
 Moment = str | date | datetime
+OnGap = Literal["ignore", "raise", "mask"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Lake:
         end: Moment | None = None,
         as_of: Moment | None = None,
         versions: bool = False,
+        on_gap: OnGap = "ignore",
         **equals: str | int | bool,
     ) -> pl.LazyFrame:
         """Rows of a table with `start <= time < end` and columns equal to the values given (`venue="kraken"`).
@@ -80,12 +85,76 @@ class Lake:
         By default the latest version of each fact; with `as_of` the latest that was known then (`known_at <= as_of`);
         with `versions=True` every version that was known by then. A table never written to is empty. Raises
         UsageError for an unknown table or column.
+
+        `on_gap` is for silver tables: "raise" raises GapError unless the coverage ledger knows the whole of
+        `start` to `end` to be complete for everything asked for; "mask" adds the column `is_covered`.
         """
         contract = self.contract(table)
         stored = self.store.find(contract)
         rows = stored.scan() if stored else contract.schema.to_frame(eager=False)
-        rows = rows.filter(*_conditions(contract, start, end, as_of, equals))
-        return rows if versions or not contract.keeps_revisions else newest(rows, contract)
+        of_facts, of_versions = _conditions(contract, start, end, as_of, equals)
+        rows = rows.filter(*of_facts)
+        rows = rows if versions or not contract.keeps_revisions else newest(rows, contract)
+        rows = rows.filter(*of_versions)
+        if on_gap == "ignore":
+            return rows
+        _refuse_unfed(contract)
+        if on_gap == "mask":
+            return with_mask(rows, contract, self._ledger())
+        require_covered(self._ledger(), contract, _whole_window(start, end), equals)
+        return rows
+
+    def coverage(
+        self,
+        name: str = "",
+        /,
+        *,
+        subject: str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+    ) -> pl.DataFrame:
+        """What was fetched, and how far that is proven: disjoint intervals for each feed and subject.
+
+        `name` is a silver table or a feed; by default all. Columns: feed, subject, table, start, end, status (see
+        `lakehouse.coverage`), proof, cannot_show, evidence, recorded_at, run_id. Only intervals that reach into
+        `start` to `end`. Raises UsageError for a table or feed that does not exist.
+        """
+        found = picture(self._ledger().filter(*self._about(name, subject)))
+        conditions = []
+        if start is not None:
+            conditions.append(pl.col("end") > _moment(start))
+        if end is not None:
+            conditions.append(pl.col("start") < _moment(end))
+        return found.filter(*conditions)
+
+    def gaps(
+        self,
+        name: str = "",
+        /,
+        *,
+        subject: str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+    ) -> pl.DataFrame:
+        """The intervals of `coverage` that are not covered: missing, degraded, unavailable."""
+        found = self.coverage(name, subject=subject, start=start, end=end)
+        return found.filter(~pl.col("status").is_in(COVERED))
+
+    def _ledger(self) -> pl.LazyFrame:
+        stored = self.store.find(COVERAGE)
+        return stored.scan() if stored else COVERAGE.schema.to_frame(eager=False)
+
+    def _about(self, name: str, subject: str | None) -> list[pl.Expr]:
+        conditions = [] if subject is None else [pl.col("subject") == subject]
+        if not name:
+            return conditions
+        if "." in name and not name.startswith("bronze."):
+            return [*conditions, pl.col("table") == self.contract(name).name]
+        feed = name.removeprefix("bronze.")
+        if self.store.find(bronze_table(feed)) is None:
+            known = [*self.files.folders("bronze/"), *(t for t in tables() if t.startswith("silver."))]
+            raise unknown("table or fetched feed", name, known)
+        return [*conditions, pl.col("feed") == feed]
 
     def sql(self, query: str) -> pl.DataFrame:
         """Run DuckDB SQL over the lake: `select ... from gold.candles`.
@@ -97,6 +166,10 @@ class Lake:
 
         return run_query(self.store, query)
 
+    def explain(self, table: str, /, key: Mapping[str, object], *, every_row: bool = False) -> Explanation:
+        """Where a row of a silver or gold table comes from, down to the bytes of pages; see `lakehouse.explain`."""
+        return explain(self.store, self.contract(table), key, every_row=every_row)
+
     def tables(self) -> list[dict[str, Any]]:
         """What every stored table holds: the fields of `mnemo tables --json`."""
         verdicts = self._last_verdicts()
@@ -106,7 +179,7 @@ class Lake:
 
     def _stored_names(self) -> list[str]:
         bronze = [f"bronze.{name}" for name in self.files.folders("bronze/")]
-        return [*bronze, *promotion_order(), VERDICTS.name, QUARANTINE.name]
+        return [*bronze, *promotion_order(), VERDICTS.name, QUARANTINE.name, COVERAGE.name]
 
     def _last_verdicts(self) -> Mapping[str, str]:
         rows = self._scan_ops(VERDICTS).sort("judged_at")
@@ -133,27 +206,53 @@ def newest(rows: pl.LazyFrame, table: Table) -> pl.LazyFrame:
     )
 
 
+def _refuse_unfed(table: Table) -> None:
+    """Only rows that feeds deliver can be covered or not."""
+    if table.layer != "silver":
+        raise UsageError(f"{table.name} is not filled by feeds: on_gap is for silver tables")
+
+
+def _whole_window(start: Moment | None, end: Moment | None) -> Window:
+    if start is None or end is None:
+        raise UsageError('on_gap="raise" needs start and end: what is to be whole?')
+    try:
+        return Window(_moment(start), _moment(end))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
 def _conditions(
     table: Table, start: Moment | None, end: Moment | None, as_of: Moment | None, equals: Mapping[str, Any]
-) -> list[pl.Expr]:
+) -> tuple[list[pl.Expr], list[pl.Expr]]:
+    """What selects facts, and what selects among their newest versions: an old version must not stand in for it."""
     wrong = sorted(set(equals) - set(table.schema))
     if wrong:
         raise unknown(f"column of {table.name}", wrong[0], table.schema)
-    time = pl.col(table.time_column)
-    conditions = [pl.col(name) == value for name, value in equals.items()]
-    if start is not None:
-        conditions.append(time >= _moment(start))
-    if end is not None:
-        conditions.append(time < _moment(end))
-    if start is not None and "event_date" in table.schema:
-        conditions.append(pl.col("event_date") >= _moment(start).date())
-    if end is not None and "event_date" in table.schema:
-        conditions.append(pl.col("event_date") <= _moment(end).date())
+    of_facts: list[pl.Expr] = []
+    of_versions: list[pl.Expr] = []
+    fixed = {*table.identity} if table.keeps_revisions else {*table.schema}
+    for name, value in equals.items():
+        (of_facts if name in fixed else of_versions).append(pl.col(name) == value)
+    # Where the identity holds a time, all versions of a fact share the table's time.
+    (of_versions if table.range_column is None else of_facts).extend(_in_window(table, start, end))
     if as_of is not None:
         if "known_at" not in table.schema:
             raise UsageError(f"{table.name} has no known_at: it cannot be read as of a moment")
-        conditions.append(pl.col("known_at") <= _moment(as_of))
-    return conditions
+        of_facts.append(pl.col("known_at") <= _moment(as_of))
+    return of_facts, of_versions
+
+
+def _in_window(table: Table, start: Moment | None, end: Moment | None) -> Iterator[pl.Expr]:
+    time = pl.col(table.time_column)
+    is_dated = "event_date" in table.schema
+    if start is not None:
+        yield time >= _moment(start)
+        if is_dated:
+            yield pl.col("event_date") >= _moment(start).date()
+    if end is not None:
+        yield time < _moment(end)
+        if is_dated:
+            yield pl.col("event_date") <= _moment(end).date()
 
 
 def _moment(said: Moment) -> datetime:

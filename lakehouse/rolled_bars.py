@@ -2,7 +2,8 @@
 
 For each bar one source interval is used: the same interval where the venue delivers it, else the one that
 covers the bar best, else the finest. A bar is not known before something proves that it is over: its own last
-source bar, or any bar of the instrument that became known within `EDGE` after its end.
+source bar, or any bar of the instrument that became known within `EDGE` after both its ends: the bar's and its
+own (an old bar that is restated much later tells of its own day only).
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def _assign(bars: pl.LazyFrame, interval: str) -> pl.LazyFrame:
 def _moments(sources: pl.LazyFrame, bars: pl.LazyFrame) -> pl.LazyFrame:
     is_last = pl.col("source_event_at") == pl.col("event_at")
     ends = sources.group_by(*_BAR).agg(last_known_at=pl.col("known_at").filter(is_last).min())
-    later = bars.select(*_INSTRUMENT, later_known_at="known_at").sort("later_known_at")
+    is_prompt = pl.col("known_at") - pl.col("event_at") <= EDGE
+    later = bars.filter(is_prompt).select(*_INSTRUMENT, later_known_at="known_at").sort("later_known_at")
     proven = ends.sort("event_at").join_asof(
         later,
         left_on="event_at",

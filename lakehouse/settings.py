@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lakehouse.errors import SettingsError
 
 _PREFIX = "MNEMO_"
+_EMBEDDED = "s3://lake/"
 _PROVIDER_SETTING = re.compile(r"MNEMO_[A-Z0-9_]+_(URL|API_KEY)")
 
 
@@ -48,6 +49,9 @@ class Settings(BaseSettings):
     )
     watchlist: Path | None = Field(
         None, description="YAML file of what the daily run fetches; empty: the package's."
+    )
+    retention_days: int = Field(
+        7, ge=1, description="How far back time travel goes: upkeep keeps files and log entries this long."
     )
     engine: str = Field("local", pattern=r"^local$", description="Where promotions run.")
     providers: dict[str, SecretStr] = Field(default_factory=dict, exclude=True)
@@ -126,7 +130,13 @@ def _refuse_unknown(named: dict[str, str | None]) -> None:
 
 def _refuse_half_set(settings: Settings) -> None:
     """Without keys the S3 client would ask the cloud's metadata address and hang: fail here instead."""
-    if not settings.is_s3 or settings.uses_embedded_s3:
+    if not settings.is_s3:
+        return
+    if settings.uses_embedded_s3:
+        if not settings.lake.startswith(_EMBEDDED):
+            raise SettingsError(
+                f"MNEMO_LAKE is {settings.lake}, but no MNEMO_S3_* is set; the embedded server has {_EMBEDDED} only"
+            )
         return
     missing = [
         name

@@ -6,13 +6,23 @@ consumed as Delta application transactions, so that data and position are publis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+import random
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import orjson
 import polars as pl
+from arro3.core import RecordBatch, RecordBatchReader
+from arro3.core import Schema as ArrowSchema
+from arro3.core import Table as ArrowTable
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake import Field as DeltaField
 from deltalake import Schema as DeltaSchema
@@ -22,7 +32,9 @@ from deltalake.writer import ColumnProperties
 
 from lakehouse.contract import Column, Table
 from lakehouse.embedded_s3 import ensure_running
-from lakehouse.errors import ContractError, MnemoError, StoreUnavailable
+from lakehouse.errors import Contention, ContractError, MnemoError, StoreUnavailable
+from lakehouse.files import Files, open_files
+from lakehouse.layout import Difference, Layout, comment, declared, differences, fit
 from lakehouse.settings import Settings
 
 _PRIMITIVES: Mapping[type[pl.DataType], str] = {
@@ -40,7 +52,21 @@ _CONFIGURATION = {
     "delta.enableChangeDataFeed": "true",
     # A table of 300 commits opens with 13 requests instead of 193.
     "delta.checkpointInterval": "10",
+    # By default every checkpoint deletes old log entries, even those that a promotion has still to read: only upkeep
+    # does, which looks first.
+    "delta.enableExpiredLogCleanup": "false",
 }
+_KEY = "mnemo.key"
+"""Beside each column of the key its place in it. In the schema, so that one commit changes both."""
+_SERIAL = "mnemo.promotion"
+"""Every publishing commit advances it; a rewrite does too, so that a promotion under way conflicts with it."""
+_MIGRATED = "mnemo.migration"
+"""Position: how many of the contract's migrations a table has had. Beside the first column it says from where to where
+the last rewrite went, which makes it a change of metadata, with which even a plain append under way conflicts."""
+_REWRITTEN = "mnemo.rewrite"
+"""`mnemo.rewrite.<n>` is the version of the table's n-th rewrite, which the change feed cannot be read across."""
+_ATTEMPTS = 12
+_FEED = ("_change_type", "_commit_version", "_commit_timestamp")
 _UNREACHABLE = (
     "error sending request",
     "error trying to connect",
@@ -48,6 +74,7 @@ _UNREACHABLE = (
     "dns error",
     "timed out",
 )
+_SERVER_ERROR = re.compile(r"\b5\d\d [A-Z][a-z]+( [A-Z][a-z]+)*")
 _REFUSED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403 Forbidden", "NoSuchBucket")
 
 
@@ -95,19 +122,27 @@ class Store:
         return StoredTable(table, delta, self)
 
     def open(self, table: Table) -> StoredTable:
-        """The stored table, created where it is missing. Columns that the contract gained are added.
+        """The stored table, created where it is missing. Columns that the contract gained or widened follow it.
 
-        Raises ContractError where the stored table differs otherwise.
+        Raises ContractError where the stored table differs otherwise: such a table waits for `mnemo migrate`.
         """
+        for tried in range(_ATTEMPTS):
+            stored = self.find(table) or self._created(table)
+            try:
+                stored.adapt()
+            except CommitConflict:
+                time.sleep(random.uniform(0, 0.05 * 2 ** min(tried, 6)))  # noqa: S311 - jitter, not a secret
+            else:
+                return stored
+        raise Contention(f"{table.name} gained columns, but others keep committing first; try again later")
+
+    def _created(self, table: Table) -> StoredTable:
+        self._create(table)
         stored = self.find(table)
-        if stored is None:
-            self._create(table)
-            stored = self.find(table)
         if stored is None:
             raise StoreUnavailable(
                 f"{table.name} was created and is not there; does another process delete it?"
             )
-        stored.add_new_columns()
         return stored
 
     def _create(self, table: Table) -> None:
@@ -120,17 +155,32 @@ class Store:
             with self.errors():
                 DeltaTable.create(
                     self.uri(table.name),
-                    schema=DeltaSchema([_delta_field(column) for column in table.columns]),
+                    schema=DeltaSchema([_delta_field(table, column) for column in table.columns]),
                     mode="ignore",
                     partition_by=list(table.partition_by),
                     name=table.name,
                     description=table.doc,
-                    configuration=_CONFIGURATION,
+                    configuration=self.configuration,
                     storage_options=self.storage_options,
-                    commit_properties=CommitProperties(max_commit_retries=0),
+                    commit_properties=CommitProperties(
+                        max_commit_retries=0,
+                        app_transactions=[Transaction(_MIGRATED, len(table.migrations))],
+                    ),
                 )
         except CommitConflict:
             return
+
+    @cached_property
+    def files(self) -> Files:
+        """Everything of the lake by key, beside and below the tables."""
+        return open_files(self.settings)
+
+    @property
+    def configuration(self) -> dict[str, str]:
+        """The properties of every table of the lake."""
+        kept = f"interval {self.settings.retention_days} days"
+        retention = {"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept}
+        return {**_CONFIGURATION, **retention}
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -142,14 +192,18 @@ class Store:
         except (DeltaError, OSError) as error:
             said = str(error)
             where = self.settings.s3_endpoint or self.settings.lake
-            if any(text in said for text in _UNREACHABLE):
-                raise StoreUnavailable(
-                    f"the store does not answer at {where} (setting MNEMO_S3_ENDPOINT)"
-                ) from error
             if any(text in said for text in _REFUSED):
                 keys = "MNEMO_S3_ACCESS_KEY, MNEMO_S3_SECRET_KEY, MNEMO_LAKE"
                 raise StoreUnavailable(
                     f"the store at {where} refuses the keys or the bucket ({keys})"
+                ) from error
+            if failed := _SERVER_ERROR.search(said):
+                raise StoreUnavailable(
+                    f"the store at {where} answers {failed[0]}, also when asked again (setting MNEMO_S3_ENDPOINT)"
+                ) from error
+            if any(text in said for text in _UNREACHABLE):
+                raise StoreUnavailable(
+                    f"the store does not answer at {where} (setting MNEMO_S3_ENDPOINT)"
                 ) from error
             raise
 
@@ -188,6 +242,22 @@ class StoredTable:
         Raises CommitConflict when another commit advanced one of the positions since this handle looked, and
         ContractError when the rows do not fit to the letter: delta-rs would cut 1.5 to 1 without a word.
         """
+        return self._write("append", rows, positions, said)
+
+    def replace(self, rows: pl.DataFrame, *, positions: Mapping[str, int], said: Mapping[str, str]) -> int:
+        """Put rows in the place of all that is stored, and advance positions, in one commit; errors as in `append`.
+
+        Readers see the old table or the new one; a handle opened at an older version keeps its files.
+        """
+        return self._write("overwrite", rows, positions, said)
+
+    def _write(
+        self,
+        mode: Literal["append", "overwrite"],
+        rows: pl.DataFrame,
+        positions: Mapping[str, int],
+        said: Mapping[str, str],
+    ) -> int:
         if rows.schema != self.contract.schema:
             raise ContractError(f"{self.contract.name}: rows do not fit the contract: {rows.schema}")
         transactions = [Transaction(app, version) for app, version in positions.items()]
@@ -195,7 +265,7 @@ class StoredTable:
             write_deltalake(
                 self.delta,
                 rows,
-                mode="append",
+                mode=mode,
                 commit_properties=CommitProperties(
                     custom_metadata={f"mnemo.{name}": value for name, value in said.items()},
                     max_commit_retries=15,
@@ -206,37 +276,267 @@ class StoredTable:
         return self.version
 
     def scan(self) -> pl.LazyFrame:
-        """All rows, in the order of the contract's columns."""
-        return pl.scan_delta(self.delta).select(self.contract.schema.names())
+        """All rows as the contract declares them; those of an older layout are migrated while they are read."""
+        return self._as_declared(self.delta, pl.scan_delta(self.delta))
 
     def changes(self, after: int, upto: int) -> pl.DataFrame:
-        """The rows appended by the commits `after < version <= upto`."""
+        """The rows appended by the commits `after < version <= upto`.
+
+        A rewrite of pages is no news: they say what they said. A rewrite of any other table is: all its rows are
+        new to those who were not there yet.
+        """
+        rewrites = [version for version in self._rewrites() if after < version <= upto]
+        if not rewrites:
+            return self._inserts(self.delta, after, upto)
+        last = self._inserts(self.delta, rewrites[-1], upto)
+        if self.contract.layer != "bronze":
+            return pl.concat([self._at(rewrites[-1]).scan().collect(), last])
+        spans = zip([after, *rewrites], rewrites, strict=False)
+        before = [self._inserts(self._at(end - 1).delta, begin, end - 1) for begin, end in spans]
+        return pl.concat([*before, last])
+
+    def _inserts(self, delta: DeltaTable, after: int, upto: int) -> pl.DataFrame:
+        """What was appended in a range without a rewrite, read by a handle of the same layout."""
+        if after >= upto:
+            return self.contract.schema.to_frame()
         with self.store.errors():
-            reader = self.delta.load_cdf(starting_version=after + 1, ending_version=upto)
-            frame = pl.DataFrame(reader)
-        return frame.filter(pl.col("_change_type") == "insert").select(
-            pl.col(name).cast(dtype) for name, dtype in self.contract.schema.items()
+            frame = pl.DataFrame(delta.load_cdf(starting_version=after + 1, ending_version=upto))
+        rows = frame.filter(pl.col("_change_type") == "insert")
+        return self._as_declared(delta, rows.drop(_FEED).lazy()).collect()
+
+    def news(self, after: int, upto: int) -> pl.DataFrame | None:
+        """The rows that came or went by the commits `after < version <= upto`, on balance.
+
+        A table replaced by the same rows has no news. None where the change feed does not tell: across a rewrite, and
+        where its files or log entries are gone.
+        """
+        if after >= upto:
+            return self.contract.schema.to_frame()
+        if any(after < version <= upto for version in self._rewrites()):
+            return None
+        try:
+            with self.store.errors():
+                frame = pl.DataFrame(self.delta.load_cdf(starting_version=after + 1, ending_version=upto))
+        except (DeltaError, OSError, pl.exceptions.ComputeError) as error:
+            if isinstance(error, pl.exceptions.ComputeError) and "not found" not in str(error):
+                raise
+            return None
+        has_come = pl.col("_change_type").is_in(["insert", "update_postimage"])
+        came, went = (
+            self._as_declared(self.delta, frame.filter(which).drop(_FEED).lazy()).collect()
+            for which in (has_come, ~has_come)
         )
+        if went.is_empty():
+            return came
+        counted = pl.concat([came.with_columns(__balance=pl.lit(1)), went.with_columns(__balance=pl.lit(-1))])
+        balance = counted.group_by(came.columns).agg(pl.sum("__balance"))
+        return balance.filter(pl.col("__balance") != 0).drop("__balance")
+
+    def _as_declared(self, delta: DeltaTable, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Rows of a handle's version in today's layout; columns that nobody declares are left out."""
+        rows = self._migrate(delta, rows)
+        stored = rows.collect_schema()
+        return fit(self.contract, rows.select(name for name in self.contract.schema if name in stored))
+
+    def _migrate(self, delta: DeltaTable, rows: pl.LazyFrame) -> pl.LazyFrame:
+        for migration in self.contract.migrations[_position(delta, _MIGRATED) :]:
+            rows = migration.apply(rows)
+        return rows
+
+    def _rewrites(self) -> Iterator[int]:
+        """Versions of this table's rewrites, oldest first; read from the open handle."""
+        positions = (self.position(f"{_REWRITTEN}.{n}") for n in itertools.count(1))
+        return itertools.takewhile(lambda version: version >= 0, positions)
+
+    def _at(self, version: int) -> StoredTable:
+        with self.store.errors():
+            uri = self.store.uri(self.contract.name)
+            delta = DeltaTable(uri, version=version, storage_options=self.store.storage_options)
+        return StoredTable(self.contract, delta, self.store)
+
+    def commits(self, after: int, upto: int) -> list[tuple[int, dict[str, str]]]:
+        """Version and `said` of the commits `after < version <= upto`, oldest first, as far as the log goes back."""
+        told = ((version, self._commit_info(version)) for version in range(after + 1, upto + 1))
+        return [
+            (version, {k.removeprefix("mnemo."): v for k, v in one.items() if k.startswith("mnemo.")})
+            for version, one in told
+            if one is not None
+        ]
+
+    def committed_at(self, version: int) -> datetime | None:
+        """When a version was committed; None where its log entry is gone."""
+        said = self._commit_info(version)
+        return None if said is None else datetime.fromtimestamp(said["timestamp"] / 1000, UTC)
+
+    def _commit_info(self, version: int) -> dict[str, Any] | None:
+        """What a commit says of itself, from its log entry; None where that is gone.
+
+        deltalake 1.6.3 numbers what `history` tells from the handle's version on, even if there are newer ones: after
+        a concurrent commit each would carry its neighbour's number.
+        """
+        name = self.contract.name.replace(".", "/", 1)
+        try:
+            entry = self.store.files.get(f"{name}/_delta_log/{version:020d}.json")
+        except FileNotFoundError:
+            return None
+        actions = (orjson.loads(line) for line in entry.splitlines() if line.strip())
+        return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
     def set_where(self, predicate: str, changes: Mapping[str, str]) -> None:
         """Set text columns of the rows that an SQL predicate selects, in one commit."""
         with self.store.errors():
             self.delta.update(predicate=predicate, new_values=dict(changes))
 
-    def add_new_columns(self) -> None:
-        """Bring the stored schema up to a contract that has gained columns."""
-        stored = {f.name: f.type for f in self.delta.schema().fields}
-        wanted = {column.name: _delta_field(column) for column in self.contract.columns}
-        changed = sorted(name for name, f in wanted.items() if name in stored and stored[name] != f.type)
-        gone = sorted(set(stored) - set(wanted))
-        if changed or gone:
-            raise ContractError(
-                f"{self.contract.name}: stored with other types for {changed}, no longer declared {gone}"
-            )
-        missing = [f for name, f in wanted.items() if name not in stored]
-        if missing:
+    @property
+    def layout(self) -> Layout:
+        """What the table says of itself."""
+        metadata, fields = self.delta.metadata(), self.delta.schema().fields
+        key = {one.name: int(one.metadata[_KEY]) for one in fields if _KEY in one.metadata}
+        return Layout(
+            columns={one.name: _polars_type(one.type) for one in fields},
+            comments={one.name: str(one.metadata.get("comment", "")) for one in fields},
+            partition_by=tuple(metadata.partition_columns),
+            key=tuple(sorted(key, key=key.__getitem__)) or None,
+            doc=metadata.description or "",
+            properties=metadata.configuration,
+        )
+
+    def differences(self) -> tuple[Difference, ...]:
+        """In what the stored table is not what its contract declares."""
+        return differences(self.contract, self.layout, declared(self.contract, self.store.configuration))
+
+    @property
+    def migrated(self) -> int:
+        """How many of the contract's migrations the table has had."""
+        return _position(self.delta, _MIGRATED)
+
+    @property
+    def rewritten_at(self) -> int:
+        """The version that the last rewrite made; -1 where there was none."""
+        return max(self._rewrites(), default=-1)
+
+    @property
+    def migrated_last(self) -> range:
+        """The numbers of the migrations, counted from 1, that the last rewrite ran."""
+        said = [
+            str(one.metadata[_MIGRATED]) for one in self.delta.schema().fields if _MIGRATED in one.metadata
+        ]
+        before, _, after = (said[0] if said else "0-0").partition("-")
+        return range(int(before) + 1, int(after) + 1)
+
+    def adapt(self) -> None:
+        """Follow a contract that gained or widened columns; ContractError names every other difference."""
+        found = self.differences()
+        self._refuse([one for one in found if one.way == "migration"])
+        if any(one.way == "rewrite" for one in found):
+            self.rewrite()
+        elif added := [one.column for one in found if one.way == "in place"]:
             with self.store.errors():
-                self.delta.alter.add_columns(missing)
+                self.delta.alter.add_columns(
+                    [_delta_field(self.contract, self.contract.column(name)) for name in added]
+                )
+
+    def _refuse(self, found: Sequence[Difference]) -> None:
+        name, declared_ = self.contract.name, self.contract.migrations
+        pending = [one.name for one in declared_[self.migrated :]]
+        if self.migrated > len(declared_):
+            raise ContractError(f"{name}: migrated by a newer release ({self.migrated} of {len(declared_)})")
+        if pending:
+            raise ContractError(f"{name}: waits for the migration {', '.join(pending)}; run `mnemo migrate`")
+        if found:
+            said = "; ".join(str(one) for one in found)
+            raise ContractError(
+                f"{name}: stored otherwise than declared, and no migration is declared: {said}"
+            )
+
+    def rewrite(self) -> None:
+        """Run the migrations that the table has not had and write all rows anew as the contract wants them.
+
+        One commit switches schema, partitions, rows and positions; a reader of an older version keeps its files. It
+        is the very next version or nothing: CommitConflict when anybody committed meanwhile.
+        """
+        table = self.contract
+        rows = fit(table, self._migrate(self.delta, pl.scan_delta(self.delta)))
+        schema = _arrow_schema(table, f"{self.migrated}-{len(table.migrations)}")
+        count = len(list(self._rewrites())) + 1
+        positions = {
+            _MIGRATED: len(table.migrations),
+            _SERIAL: self.position(_SERIAL) + 1,
+            f"{_REWRITTEN}.{count}": self.version + 1,
+        }
+        with self.store.errors():
+            write_deltalake(
+                self.delta,
+                RecordBatchReader.from_batches(schema, _batches(rows, schema)),
+                mode="overwrite",
+                schema_mode="overwrite",
+                partition_by=list(table.partition_by),
+                commit_properties=CommitProperties(
+                    custom_metadata={"mnemo.migrations": ", ".join(one.name for one in table.migrations)},
+                    max_commit_retries=0,
+                    app_transactions=[Transaction(app, version) for app, version in positions.items()],
+                ),
+                writer_properties=_writer_properties(table),
+            )
+
+    def write_properties(self) -> None:
+        """Bring the table's properties up to contract and settings."""
+        wanted, stored = self.store.configuration, self.layout.properties
+        if any(stored.get(name) != value for name, value in wanted.items()):
+            with self.store.errors():
+                self.delta.alter.set_table_properties(wanted)
+
+    def write_notes(self) -> None:
+        """Bring texts and properties up to the contract; rows stay as they are."""
+        self.write_properties()
+        stored = self.layout
+        with self.store.errors():
+            if stored.doc != self.contract.doc:
+                self.delta.alter.set_table_description(self.contract.doc)
+            for one in self.delta.schema().fields:
+                wanted = {**one.metadata, **_notes(self.contract, self.contract.column(one.name))}
+                if wanted != one.metadata:
+                    self.delta.alter.set_column_metadata(one.name, wanted)
+
+    def compact(self, partition: Mapping[str, str] | None = None, *, target_bytes: int) -> None:
+        """Put small files together, of all partitions or of one. The change feed tells nothing of it."""
+        with self.store.errors():
+            self.delta.optimize.compact(
+                partition_filters=_partition_filters(partition or {}),
+                target_size=target_bytes,
+                commit_properties=CommitProperties(max_commit_retries=15),
+                writer_properties=_writer_properties(self.contract),
+            )
+
+    def cluster(self, columns: Sequence[str], partition: Mapping[str, str], *, target_bytes: int) -> None:
+        """Write one partition anew, ordered by the columns, so that its files hold ranges of them."""
+        with self.store.errors():
+            self.delta.optimize.z_order(
+                list(columns),
+                partition_filters=_partition_filters(partition),
+                target_size=target_bytes,
+                commit_properties=CommitProperties(max_commit_retries=15),
+                writer_properties=_writer_properties(self.contract),
+            )
+
+    def vacuum(self, retention: timedelta, *, dry_run: bool = False) -> list[str]:
+        """Delete files that no version needs any more: removed before the retention, or never committed and as old.
+
+        Returns their paths; those deleted by an earlier vacuum may be among them.
+        """
+        with self.store.errors():
+            return self.delta.vacuum(
+                retention_hours=int(retention.total_seconds() // 3600),
+                enforce_retention_duration=False,
+                dry_run=dry_run,
+                full=True,
+            )
+
+    def clean_log(self) -> None:
+        """Write a checkpoint and delete the log entries before the retention that no version since then needs."""
+        with self.store.errors():
+            self.delta.create_checkpoint()
+            self.delta.cleanup_metadata()
 
     def files(self) -> pl.DataFrame:
         """One row a data file: its size, number of rows and bounds of columns; no data is read."""
@@ -259,15 +559,57 @@ def open_store(settings: Settings) -> Store:
     return Store(settings)
 
 
-def _delta_field(column: Column) -> DeltaField:
-    comment = f"{column.doc} [{column.unit}]" if column.unit else column.doc
-    return DeltaField(column.name, _delta_type(column.dtype), nullable=True, metadata={"comment": comment})
+def _delta_field(table: Table, column: Column) -> DeltaField:
+    return DeltaField(column.name, _delta_type(column.dtype), nullable=True, metadata=_notes(table, column))
+
+
+def _notes(table: Table, column: Column) -> dict[str, str]:
+    """What the schema says beside a column."""
+    place = {_KEY: str(table.key.index(column.name) + 1)} if column.name in table.key else {}
+    return {"comment": comment(column), **place}
 
 
 def _delta_type(dtype: pl.DataType) -> PrimitiveType | ArrayType:
     if isinstance(dtype, pl.List):
         return ArrayType(_delta_type(dtype.inner), contains_null=True)  # type: ignore[arg-type]
     return PrimitiveType(_PRIMITIVES[type(dtype)])
+
+
+def _partition_filters(partition: Mapping[str, str]) -> list[tuple[str, str, Any]] | None:
+    return [(name, "=", value) for name, value in partition.items()] or None
+
+
+def _position(delta: DeltaTable, app: str) -> int:
+    return delta.transaction_version(app) or 0
+
+
+def _polars_type(delta: Any) -> pl.DataType:
+    if isinstance(delta, ArrayType):
+        return pl.List(_polars_type(delta.element_type))
+    if delta.type == "timestamp":
+        return pl.Datetime("us", "UTC")
+    names = {name: dtype for dtype, name in _PRIMITIVES.items()}
+    return names[delta.type]()
+
+
+def _arrow_schema(table: Table, migrated: str) -> ArrowSchema:
+    """The schema as Polars hands it over, with what it says beside the columns."""
+    plain = ArrowTable.from_arrow(table.schema.to_frame()).schema
+    notes = [_notes(table, column) for column in table.columns]
+    notes[0][_MIGRATED] = migrated
+    return ArrowSchema(
+        [
+            plain.field(column.name).with_metadata(said)
+            for column, said in zip(table.columns, notes, strict=True)
+        ]
+    )
+
+
+def _batches(rows: pl.LazyFrame, schema: ArrowSchema) -> Iterator[RecordBatch]:
+    """A stream of batches: a table may be larger than memory."""
+    for frame in rows.collect_batches():
+        for batch in ArrowTable.from_arrow(frame).to_batches():
+            yield batch.with_schema(schema)
 
 
 def _writer_properties(table: Table) -> WriterProperties:

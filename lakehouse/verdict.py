@@ -25,7 +25,8 @@ class Batch:
     """A whole candidate batch, failing rows included.
 
     `frame` holds the table's columns and two lists of text: `reasons`, the critical rules a row breaks (such a row
-    is never published), and `remarks`, the warnings. `batch_id` names the input positions that it came from.
+    is never published), and `remarks`, the warnings. `repeats` rows beside them say only what is published already;
+    they count where shares are judged. `batch_id` names the input positions that it came from.
     """
 
     batch_id: str
@@ -33,6 +34,7 @@ class Batch:
     inputs: tuple[str, ...]
     frame: pl.DataFrame = field(repr=False)
     judged_at: datetime
+    repeats: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,18 +30,22 @@ import polars as pl
 
 from lakehouse.bronze import Page
 from lakehouse.contract import UTC_US, Table
+from lakehouse.coverage import Asked, Claim
 from lakehouse.errors import UsageError, unknown
 from lakehouse.silver import bars, observations
 from lakehouse.window import Window
 from sources.client import Answer, Client, Host
 from sources.errors import ParseError, Permanent, QuotaExhausted, Transient
 from sources.feed import Feed
+from sources.proofs import every_bar, told_until
 
 KEY_SETTING = "MNEMO_ALPHAVANTAGE_API_KEY"
 KEY_URL = "https://www.alphavantage.co/support/#api-key"
 HOST = Host(name="ALPHAVANTAGE", url="https://www.alphavantage.co", min_interval_s=1.2)
 
 _COMPACT_ROWS = 100
+_LONGEST_WEEKEND = timedelta(days=5)
+_MONTH_AND_LAG = timedelta(days=31 + 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +184,15 @@ def parse_macro(pages: pl.DataFrame) -> pl.LazyFrame:
     return _concat(observations.TABLE, [_observations(page) for page in pages.iter_rows(named=True)])
 
 
+def prove_daily(asked: Asked, pages: pl.DataFrame, rows: pl.DataFrame) -> list[Claim]:
+    """Coins trade every day, so each is counted; of the rest nobody says here which days are holidays."""
+    daily, _ = _daily(asked.subject)
+    if daily.asset_class == "crypto":
+        return every_bar(asked, rows["open_at"], "1d")
+    why = "whether a day without a row was a holiday or is lost"
+    return told_until(_LONGEST_WEEKEND, cannot_show=why)(asked, pages, rows)
+
+
 def refuse_error_body(answer: Answer) -> None:
     """Raise what a JSON body means; CSV passes.
 
@@ -311,6 +324,16 @@ def _broken(page: dict[str, Any], what: str) -> ParseError:
 
 _DAILY_SUBJECTS = "IBM, adjusted:IBM, fx:EUR/USD, crypto:BTC/EUR"
 
+
+def _about_symbol(subject: str) -> list[dict[str, str]]:
+    _, symbols = _daily(subject)
+    return [{"provider": "alphavantage", "symbol": "/".join(symbols.values()), "interval": "1d"}]
+
+
+def _about_series(subject: str) -> list[dict[str, str]]:
+    return [{"provider": "alphavantage", "series_id": subject}]
+
+
 FEEDS = (
     Feed(
         name="alphavantage_daily",
@@ -320,6 +343,8 @@ FEEDS = (
         subjects=_DAILY_SUBJECTS,
         fetch=fetch_daily,
         parse=parse_daily,
+        proof=prove_daily,
+        about=_about_symbol,
         key_setting=KEY_SETTING,
         key_url=KEY_URL,
         documentation="https://www.alphavantage.co/documentation/#daily",
@@ -332,6 +357,10 @@ FEEDS = (
         subjects=", ".join(MACRO),
         fetch=fetch_macro,
         parse=parse_macro,
+        proof=told_until(
+            _MONTH_AND_LAG, cannot_show="what a value was between two fetches: revisions overwrite it"
+        ),
+        about=_about_series,
         key_setting=KEY_SETTING,
         key_url=KEY_URL,
         documentation="https://www.alphavantage.co/documentation/#economic-indicators",

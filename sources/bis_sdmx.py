@@ -36,10 +36,13 @@ from lakehouse.window import Window
 from sources.client import Answer, Client, Host
 from sources.errors import ParseError
 from sources.feed import Feed
+from sources.proofs import snapshot, told_until
 
 HOST = Host(name="BIS", url="https://stats.bis.org", min_interval_s=1.0)
 PUBLICATION_LAG = timedelta(days=120)
 """Global liquidity indicators appear three to four months after the quarter."""
+
+_QUARTER = timedelta(days=92)
 
 _SUBJECT = re.compile(r"(?P<flow>[A-Z][A-Z0-9_]*)/(?P<key>[A-Z0-9_+]*(?:\.[A-Z0-9_+]*)+)")
 _BEFORE_DIMENSIONS = frozenset({"DATAFLOW", "STRUCTURE", "STRUCTURE_ID", "ACTION"})
@@ -224,6 +227,10 @@ FEEDS = (
         subjects=_SUBJECTS,
         fetch=_fetch_for("bis_observations"),
         parse=parse_observations,
+        proof=told_until(
+            _QUARTER + PUBLICATION_LAG,
+            cannot_show="what a value was between two fetches: revisions overwrite it",
+        ),
         documentation=_DOCUMENTATION,
     ),
     Feed(
@@ -234,6 +241,7 @@ FEEDS = (
         subjects=_SUBJECTS,
         fetch=_fetch_for("bis_series"),
         parse=parse_series,
+        proof=snapshot,
         documentation=_DOCUMENTATION,
     ),
 )

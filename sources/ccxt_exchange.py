@@ -2,13 +2,13 @@
 
 The same method with the same arguments runs both times, so ccxt's knowledge of hundreds of venues serves for
 fetching and for understanding alike; only `exchange.fetch`, which carries a request out, differs. `exchanges.yaml`
-holds what ccxt does not know. Nothing here knows feeds, pages or tables. ccxt itself is imported late: it is slow.
+holds what ccxt does not know. Nothing here knows feeds or tables. ccxt itself is imported late: it is slow.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -21,6 +21,7 @@ import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -28,10 +29,11 @@ from pydantic import (
     model_validator,
 )
 
+from lakehouse.bronze import Page
 from lakehouse.errors import UsageError, unknown
 from lakehouse.window import epoch_ms
 from sources.ccxt_errors import sort_error
-from sources.client import Answer, Client
+from sources.client import Answer, Client, failure, without_login
 from sources.errors import Permanent, Transient
 
 log = structlog.get_logger()
@@ -43,8 +45,8 @@ Send = Callable[[str, str, Mapping[str, str], str | None], Answer]
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True)
 _SHOWN = 300
-# What ccxt raises when an answer has another shape than its code expects.
-_MISREAD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+MISREAD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What ccxt raises when an answer has another shape than its code expects."""
 
 
 class CandleRules(BaseModel):
@@ -59,6 +61,10 @@ class CandleRules(BaseModel):
     """Whether only the newest `limit` bars can be had, wherever the window begins."""
     last_is_open: bool = False
     """Whether the last bar of every answer is the one that is still open."""
+    settles_s: float = Field(default=2.0, ge=0, le=60)
+    """Seconds after its end until a bar has its last trades and is taken for closed."""
+    omits_empty: bool = False
+    """Whether bars without a trade are left out; else every bar is there, and one that is not is missing."""
     trade_count_index: NonNegativeInt | None = None
     """Where the venue's row has the number of trades."""
     contract_volume: Literal["base", "quote", "contracts"] | None = None
@@ -76,6 +82,8 @@ class TradeRules(BaseModel):
     cursor: str = ""
     """Parameter that takes a trade id, for paging by id."""
     params: dict[str, str] = {}
+    counted_ids: bool = False
+    """Whether ids count the trades of an instrument one by one, so that a jump is a hole."""
 
     @model_validator(mode="after")
     def _cursor_where_needed(self) -> TradeRules:
@@ -136,6 +144,8 @@ class Reply:
 
 
 Ask = Callable[[Call], Reply]
+Keep = Callable[[Reply], Iterable[Page]]
+"""Makes the pages of a call's answers."""
 
 
 def market_call(exchange: str, market_type: str) -> Call:
@@ -147,17 +157,17 @@ def market_call(exchange: str, market_type: str) -> Call:
 
 
 @contextmanager
-def connected(client: Client) -> Iterator[Ask]:
+def connected(client: Client, keep: Keep) -> Iterator[Ask]:
     """The way to ask venues, over connections that are kept for the block.
 
     It carries a call out with the client's retries. It raises Transient when the last try failed too, Permanent at
-    once; UsageError where ccxt offers no such call.
+    once; UsageError where ccxt offers no such call. An error over answers that cannot be read carries their pages.
     """
     with httpx.Client(timeout=client.timeout_s, follow_redirects=True) as http:
 
         def ask(call: Call) -> Reply:
             exchange = _exchange(call)
-            return client.retry(lambda: _ask_once(client, http, exchange, call))
+            return client.retry(lambda: _ask_once(client, http, exchange, call, keep))
 
         yield ask
 
@@ -186,7 +196,7 @@ class Replayer:
         exchange.milliseconds, exchange.seconds = lambda: now_ms, lambda: now_ms // 1000
         try:
             rows = _run(exchange, call)
-        except (ccxt.BaseError, *_MISREAD) as error:
+        except (ccxt.BaseError, *MISREAD) as error:
             raise ValueError(f"{type(error).__name__}: {str(error)[:_SHOWN]}") from error
         if not rows and not exchange.raw_rows and not any(map(_holds_empty_list, map(_json, answers))):
             raise ValueError("it has no rows where they should be")
@@ -231,7 +241,7 @@ def _run(exchange: Any, call: Call) -> list[Any]:
     return list(getattr(exchange, call.method)(**call.arguments))
 
 
-def _ask_once(client: Client, http: httpx.Client, exchange: Any, call: Call) -> Reply:
+def _ask_once(client: Client, http: httpx.Client, exchange: Any, call: Call, keep: Keep) -> Reply:
     import ccxt
 
     line = _Line(client=client, http=http, exchange=call.exchange)
@@ -245,13 +255,18 @@ def _ask_once(client: Client, http: httpx.Client, exchange: Any, call: Call) -> 
         said = client.redact(str(error))[:_SHOWN]
         message = f"{call.exchange} {call.method}: {type(error).__name__}: {said}"
         may_pass = isinstance(error, ccxt.OperationFailed)
-        raise sort_error(message, exchange=call.exchange, answer=line.last, may_pass=may_pass) from None
-    except _MISREAD as error:
+        failed = sort_error(message, exchange=call.exchange, answer=line.last, may_pass=may_pass)
+        if line.last and line.last.status < 400 and not _is_json(line.last):
+            failed.pages = tuple(keep(Reply(call=call, rows=[], answers=tuple(line.answers))))
+        raise failed from None
+    except MISREAD as error:
         said = line.last.body[:_SHOWN].decode("utf-8", "replace") if line.last else ""
         message = (
             f"{call.exchange} {call.method}: cannot read the answer ({type(error).__name__}: {error}): {said}"
         )
-        raise Permanent(client.redact(message)) from error
+        failed = Permanent(client.redact(message))
+        failed.pages = tuple(keep(Reply(call=call, rows=[], answers=tuple(line.answers))))
+        raise failed from error
     if line.failure:
         # ccxt leaves out what some accounts may not see; a lost answer is another matter.
         raise line.failure
@@ -278,8 +293,8 @@ class _Line:
         try:
             response = self.http.request(method, sent_to, headers=dict(headers), content=body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = self.client.redact(f"{type(error).__name__}: {error}")
-            where = f"{sent_to.partition('?')[0]} (setting MNEMO_CCXT_URL)"
+            reason = self.client.redact(failure(error))
+            where = f"{without_login(sent_to).partition('?')[0]} (setting MNEMO_CCXT_URL)"
             self.failure = Transient(f"{self.exchange} does not answer at {where}: {reason}")
             raise self.failure from None
         real = self.client.redact(url)
@@ -401,6 +416,14 @@ def _safe_trade(exchange: Any, trade: dict[str, Any], _market: Any = None) -> di
 
 def _json(answer: Answer) -> Any:
     return json.loads(answer.body)
+
+
+def _is_json(answer: Answer) -> bool:
+    try:
+        _json(answer)
+    except ValueError:
+        return False
+    return True
 
 
 def _holds_empty_list(said: Any) -> bool:

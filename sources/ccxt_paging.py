@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from lakehouse.window import Window
-from sources.ccxt_exchange import CandleRules, Paging, Reply, TradeRules
+from sources.ccxt_exchange import MISREAD, CandleRules, Paging, Reply, TradeRules
+from sources.errors import Permanent, Transient
 
 _HOUR = timedelta(hours=1)
 
@@ -26,7 +27,11 @@ class Ask(Protocol):
 
 def trade_pages(ask: Ask, window: Window, rules: TradeRules, *, limit: int) -> Iterator[Reply]:
     """All answers that together hold the trades of the window, as far as the venue gives them."""
-    return _WALKS[rules.paging](ask, window, rules, limit)
+    try:
+        yield from _WALKS[rules.paging](ask, window, rules, limit)
+    except MISREAD as error:
+        said = f"{type(error).__name__}: {error}"
+        raise Transient(f"the last answer does not tell where the next page begins ({said})") from error
 
 
 def candle_pages(
@@ -55,7 +60,9 @@ def _forward_time(ask: Ask, window: Window, rules: TradeRules, limit: int) -> It
         yield reply
         if len(reply.rows) < limit:
             return
-        since = max(since + 1, _newest_ms(reply))
+        if _newest_ms(reply) <= since:
+            raise _stuck(reply, since, limit)
+        since = _newest_ms(reply)
 
 
 def _backward_time(ask: Ask, window: Window, rules: TradeRules, limit: int) -> Iterator[Reply]:
@@ -66,8 +73,10 @@ def _backward_time(ask: Ask, window: Window, rules: TradeRules, limit: int) -> I
         yield reply
         if len(reply.rows) < limit:
             return
-        oldest_s = _oldest_ms(reply) // 1000 + 1
-        until = min(until - 1000, oldest_s * 1000)
+        before = (_oldest_ms(reply) // 1000 + 1) * 1000
+        if before >= until:
+            raise _stuck(reply, before - 1000, limit)
+        until = before
 
 
 def _forward_id(ask: Ask, window: Window, rules: TradeRules, limit: int) -> Iterator[Reply]:
@@ -100,8 +109,10 @@ def _kraken_last(ask: Ask, window: Window, rules: TradeRules, limit: int) -> Ite
         reply = ask(since=None, limit=limit, params={**rules.params, "since": str(since)})
         yield reply
         last = int(json.loads(reply.answers[-1].body)["result"]["last"])
-        if len(reply.rows) < limit or last <= since or last >= window.end_ms * 1_000_000:
+        if len(reply.rows) < limit or last >= window.end_ms * 1_000_000:
             return
+        if last <= since:
+            raise _stuck(reply, since // 1_000_000, limit)
         since = last
 
 
@@ -113,6 +124,15 @@ _WALKS: Mapping[Paging, Callable[[Ask, Window, TradeRules, int], Iterator[Reply]
     "backward_id": _backward_id,
     "kraken_last": _kraken_last,
 }
+
+
+def _stuck(reply: Reply, at_ms: int, limit: int) -> Permanent:
+    """The venue offers no way past a page that one moment fills: what else happened then would be lost unseen."""
+    call, at = reply.call, datetime.fromtimestamp(at_ms / 1000, UTC)
+    return Permanent(
+        f"{call.exchange} {call.method} {call.arguments['symbol']}: {limit} trades or more at {at.isoformat()},"
+        " more than a page holds: the rest cannot be asked for; choose windows without this moment"
+    )
 
 
 def _newest_ms(reply: Reply) -> int:

@@ -15,10 +15,11 @@ Documentation: https://docs.ccxt.com
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import chain, count
+from functools import partial
+from itertools import count
 from typing import Any
 
 import orjson
@@ -26,12 +27,15 @@ import polars as pl
 
 from lakehouse.bronze import Page
 from lakehouse.contract import Table
+from lakehouse.coverage import Asked, Claim
 from lakehouse.errors import UsageError, unknown
 from lakehouse.silver import candles, instruments, trades
 from lakehouse.window import Window
 from sources.ccxt_exchange import (
+    MISREAD,
     Ask,
     Call,
+    CandleRules,
     Method,
     Replayer,
     Reply,
@@ -45,6 +49,7 @@ from sources.ccxt_paging import candle_pages, trade_pages
 from sources.client import Answer, Client
 from sources.errors import ParseError
 from sources.feed import Feed
+from sources.proofs import every_bar, every_trade, snapshot
 
 PROVIDER = "ccxt"
 MARKETS = "ccxt_markets"
@@ -53,6 +58,7 @@ TRADES = "ccxt_trades"
 
 Market = Mapping[str, Any]
 Row = dict[str, Any]
+RowsOf = Callable[["_Kept"], Iterator[Row]]
 
 # What changes while the market stays the same market, so that the same question keeps the same page id.
 _CHANGING = frozenset({"active", "taker", "maker", "percentage", "tierBased", "feeSide"})
@@ -63,11 +69,11 @@ _YEAR_9999_MS = 253_402_300_799_000
 
 def fetch_markets(client: Client, subject: str, window: Window) -> Iterator[Page]:  # noqa: ARG001
     """The list of an exchange's markets as it is now, whatever the window: a venue keeps no older ones."""
-    rules, numbers = rules_of(subject), count()
-    with connected(client) as ask:
+    rules = rules_of(subject)
+    pages = partial(_pages, feed=MARKETS, subject=subject, numbers=count())
+    with connected(client, partial(pages, window=None)) as ask:
         for market_type in rules.market_types:
-            reply = ask(market_call(subject, market_type))
-            yield from _pages(reply, feed=MARKETS, subject=subject, window=None, numbers=numbers)
+            yield from pages(ask(market_call(subject, market_type)), window=None)
 
 
 def fetch_ohlcv(client: Client, subject: str, window: Window) -> Iterator[Page]:
@@ -76,8 +82,9 @@ def fetch_ohlcv(client: Client, subject: str, window: Window) -> Iterator[Page]:
     rules, declared = rules_of(exchange).candles, attributes(exchange)
     if interval not in declared.timeframes:
         raise unknown(f"interval of {exchange}", interval, declared.timeframes)
-    numbers, length = count(), timedelta(seconds=declared.parse_timeframe(interval))
-    with connected(client) as ask:
+    length = timedelta(seconds=declared.parse_timeframe(interval))
+    pages = partial(_pages, feed=OHLCV, subject=subject, numbers=count())
+    with connected(client, partial(pages, window=window)) as ask:
         market = _market(client, ask, exchange, symbol)
         if market.get("contract") and rules.contract_volume is None:
             what = f"what volume counts for contracts of {exchange}"
@@ -88,14 +95,15 @@ def fetch_ohlcv(client: Client, subject: str, window: Window) -> Iterator[Page]:
 
         for past in _past(client, window):
             for step, reply in candle_pages(bars, past, rules, bar=length):
-                yield from _pages(reply, feed=OHLCV, subject=subject, window=step, numbers=numbers)
+                yield from pages(reply, window=step)
 
 
 def fetch_trades(client: Client, subject: str, window: Window) -> Iterator[Page]:
     """Trades of the window, as far as it is past and the venue still gives them; a page may reach over it."""
     exchange, symbol = _trade_subject(subject)
-    rules, numbers = rules_of(exchange).trades, count()
-    with connected(client) as ask:
+    rules = rules_of(exchange).trades
+    pages = partial(_pages, feed=TRADES, subject=subject, numbers=count())
+    with connected(client, partial(pages, window=window)) as ask:
         market = _market(client, ask, exchange, symbol)
         limit = rules.contract_limit if market.get("contract") and rules.contract_limit else rules.limit
 
@@ -104,35 +112,69 @@ def fetch_trades(client: Client, subject: str, window: Window) -> Iterator[Page]
 
         for past in _past(client, window):
             for reply in trade_pages(some, past, rules, limit=limit):
-                yield from _pages(reply, feed=TRADES, subject=subject, window=past, numbers=numbers)
+                yield from pages(reply, window=past)
 
 
 def parse_markets(pages: pl.DataFrame) -> pl.LazyFrame:
     """Rows of silver.instruments, one a market and answer."""
-    rows = chain.from_iterable(map(_market_rows, _kept_calls(pages)))
-    return _frame(rows, instruments.TABLE, ms=("listed_at", "expires_at"))
+    return _frame(pages, _market_rows, instruments.TABLE, ms=("listed_at", "expires_at"))
 
 
 def parse_ohlcv(pages: pl.DataFrame) -> pl.LazyFrame:
-    """Rows of silver.candles: closed bars only, that is those that had ended when the page was received."""
-    rows = chain.from_iterable(map(_candle_rows, _kept_calls(pages)))
+    """Rows of silver.candles: closed bars only, those that had ended and settled when the page was received."""
     end = pl.col("open_at").dt.offset_by(pl.col("interval").str.replace("M", "mo", literal=True))
+    settled_at = pl.col("event_at") + pl.col("venue").replace_strict(
+        {venue: _settling(venue) for venue in exchange_rules()},
+        default=_settling(None),
+        return_dtype=pl.Duration("us"),
+    )
     return (
-        _frame(rows, candles.TABLE, ms=("open_at",))
+        _frame(pages, _candle_rows, candles.TABLE, ms=("open_at",))
         .with_columns(event_at=end, known_at=end)
-        .filter(pl.col("event_at").is_null() | (pl.col("event_at") <= pl.col("ingested_at")))
+        .filter(pl.col("event_at").is_null() | (settled_at <= pl.col("ingested_at")))
     )
 
 
 def parse_trades(pages: pl.DataFrame) -> pl.LazyFrame:
     """Rows of silver.trades, in order of instrument, time and id as a number."""
-    rows = chain.from_iterable(map(_trade_rows, _kept_calls(pages)))
     number = pl.col("trade_id").cast(pl.Int64, strict=False)
     return (
-        _frame(rows, trades.TABLE, ms=("event_at",))
+        _frame(pages, _trade_rows, trades.TABLE, ms=("event_at",))
         .with_columns(known_at=pl.col("event_at"))
         .sort("venue", "instrument_id", "event_at", number, maintain_order=True)
     )
+
+
+def prove_ohlcv(asked: Asked, _pages: pl.DataFrame, rows: pl.DataFrame) -> list[Claim]:
+    """Every bar that had closed, as far back as the venue gives them."""
+    exchange, _, interval = _candle_subject(asked.subject)
+    rules = rules_of(exchange).candles
+    return every_bar(
+        replace(asked, at=asked.at - _settling(exchange)),
+        rows["open_at"],
+        interval,
+        omits_empty=rules.omits_empty,
+        keeps=rules.limit if rules.newest_only else None,
+    )
+
+
+def prove_trades(asked: Asked, _pages: pl.DataFrame, rows: pl.DataFrame) -> list[Claim]:
+    """No jump in the ids where the venue counts them; else, that all pages were received."""
+    rules = rules_of(_trade_subject(asked.subject)[0]).trades
+    newest_only = rules.paging == "newest"
+    return every_trade(asked, rows, are_ids_counted=rules.counted_ids, newest_only=newest_only)
+
+
+def _about_markets(subject: str) -> list[dict[str, str]]:
+    return [{"venue": subject}]
+
+
+def _about_trades(subject: str) -> list[dict[str, str]]:
+    return [dict(zip(("venue", "instrument_id"), _trade_subject(subject), strict=True))]
+
+
+def _about_candles(subject: str) -> list[dict[str, str]]:
+    return [dict(zip(("venue", "instrument_id", "interval"), _candle_subject(subject), strict=True))]
 
 
 def _feed(name: str, **facts: Any) -> Feed:
@@ -147,6 +189,8 @@ FEEDS: tuple[Feed, ...] = (
         subjects="exchange: kraken",
         fetch=fetch_markets,
         parse=parse_markets,
+        proof=snapshot,
+        about=_about_markets,
     ),
     _feed(
         OHLCV,
@@ -155,6 +199,8 @@ FEEDS: tuple[Feed, ...] = (
         subjects="exchange:symbol@interval: kraken:BTC/USD@1m, binance:BTC/USDT:USDT@1h",
         fetch=fetch_ohlcv,
         parse=parse_ohlcv,
+        proof=prove_ohlcv,
+        about=_about_candles,
     ),
     _feed(
         TRADES,
@@ -163,6 +209,8 @@ FEEDS: tuple[Feed, ...] = (
         subjects="exchange:symbol: kraken:BTC/USD, binance:BTC/USDT:USDT",
         fetch=fetch_trades,
         parse=parse_trades,
+        proof=prove_trades,
+        about=_about_trades,
     ),
 )
 
@@ -182,6 +230,12 @@ def _candle_subject(subject: str) -> tuple[str, str, str]:
     if not exchange or not symbol or not interval:
         raise UsageError(f"subject {subject!r} is not exchange:symbol@interval, such as kraken:BTC/USD@1m")
     return exchange, symbol, interval
+
+
+def _settling(exchange: str | None) -> timedelta:
+    """How long after its end a bar may still change."""
+    rules = exchange_rules().get(exchange or "")
+    return timedelta(seconds=rules.candles.settles_s if rules else CandleRules(limit=1).settles_s)
 
 
 def _past(client: Client, window: Window) -> Iterator[Window]:
@@ -274,17 +328,22 @@ class _Kept:
         return next(found, self.page_ids[0])
 
 
-def _kept_calls(pages: pl.DataFrame) -> Iterator[_Kept]:
-    """The calls that pages hold, understood one by one; ParseError names the page that cannot be."""
-    replayer = Replayer()
-    for page in pages.iter_rows(named=True):
-        try:
-            request = orjson.loads(page["request"])
-            if request["part"] == 0:
-                yield _understood(page, request, replayer)
-        except (UsageError, KeyError, TypeError, ValueError) as error:
-            where = f"{page['feed']} {page['subject']}, page {page['page_id']}"
-            raise ParseError(f"{where}: {error}") from error
+def _columns(page: Mapping[str, Any], rows_of: RowsOf, schema: pl.Schema, replayer: Replayer) -> pl.DataFrame:
+    """The rows of a page, none where it is understood with another; ParseError names it where it cannot be."""
+    try:
+        request = orjson.loads(page["request"])
+        rows = [] if request["part"] else list(rows_of(_understood(page, request, replayer)))
+        return pl.DataFrame([_column(rows, name, dtype) for name, dtype in schema.items()])
+    except (UsageError, *MISREAD) as error:
+        where = f"{page['feed']} {page['subject']}, page {page['page_id']}"
+        raise ParseError(f"{where}: {error}") from error
+
+
+def _column(rows: Sequence[Row], name: str, dtype: pl.DataType) -> pl.Series:
+    try:
+        return pl.Series(name, [row.get(name) for row in rows], dtype=dtype)
+    except (OverflowError, TypeError, UnicodeError, pl.exceptions.PolarsError) as error:
+        raise ValueError(f"a {name} that cannot be read as {dtype}: {error}") from error
 
 
 def _understood(page: Mapping[str, Any], request: Mapping[str, Any], replayer: Replayer) -> _Kept:
@@ -417,13 +476,17 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _frame(rows: Iterable[Row], table: Table, *, ms: Sequence[str] = ()) -> pl.LazyFrame:
-    """Rows under the table's columns, numbers as text; `ms` are times in milliseconds since 1970."""
+def _frame(pages: pl.DataFrame, rows_of: RowsOf, table: Table, *, ms: Sequence[str]) -> pl.LazyFrame:
+    """The pages' rows under the table's columns, numbers as text; `ms` are times in milliseconds since 1970.
+
+    Raises ParseError for a page that cannot be understood.
+    """
     dtypes = {
         c.name: pl.String() if c.dtype.is_float() else c.dtype for c in table.columns if c.derived is None
     }
-    frame = pl.LazyFrame(list(rows), schema={**dtypes, **dict.fromkeys(ms, pl.Int64())})
-    return frame.with_columns(_utc(name) for name in ms)
+    schema, replayer = pl.Schema({**dtypes, **dict.fromkeys(ms, pl.Int64())}), Replayer()
+    told = [_columns(page, rows_of, schema, replayer) for page in pages.iter_rows(named=True)]
+    return pl.concat([schema.to_frame(), *told]).lazy().with_columns(_utc(name) for name in ms)
 
 
 def _utc(column: str) -> pl.Expr:

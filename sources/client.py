@@ -23,7 +23,7 @@ import structlog
 from lakehouse.bronze import Page
 from lakehouse.settings import Settings
 from lakehouse.window import Window
-from sources.errors import MissingKey, Permanent, Transient
+from sources.errors import MissingKey, Permanent, SourceError, Transient
 
 log = structlog.get_logger()
 
@@ -130,12 +130,14 @@ class Client:
         headers: Mapping[str, str] | None = None,
         explain: Callable[[Answer], None] = lambda _: None,
         refusal: Callable[[Answer], str] = lambda _: "",
+        keep: Callable[[Answer], Page] | None = None,
     ) -> Answer:
         """GET and return the answer, which has a status below 400.
 
         `secrets` are sent as parameters and kept nowhere. `explain` sees such an answer and may raise for
         errors that a provider hides in it; `refusal` sees any other and may put its meaning into words, which
-        then stand in the error in place of the first of the body.
+        then stand in the error in place of the first of the body. `keep` makes the page of an answer that
+        `explain` refuses: the error carries it.
 
         Raises Transient after the last attempt, Permanent at once; both say provider, address and status.
         """
@@ -144,7 +146,11 @@ class Client:
             answer = self._send(host, path, params or {}, secrets or {}, headers or {})
             if answer.status >= 400:
                 raise _refused(host, answer, said=refusal(answer))
-            explain(answer)
+            try:
+                explain(answer)
+            except SourceError as error:
+                error.pages = (keep(answer),) if keep else ()
+                raise
             return answer
 
         return self.retry(ask)
@@ -193,8 +199,8 @@ class Client:
         try:
             response = self._http.get(f"{base}{path}", params={**params, **secrets}, headers=dict(headers))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = _without(f"{type(error).__name__}: {error}", hidden)
-            asked = f"{base} (setting MNEMO_{host.name}_URL)"
+            reason = _without(failure(error), hidden)
+            asked = f"{without_login(base)} (setting MNEMO_{host.name}_URL)"
             raise Transient(f"{host.name.lower()} does not answer at {asked}: {reason}") from None
         log.info("provider answered", provider=host.name.lower(), url=real, status=response.status_code)
         return Answer(
@@ -240,6 +246,17 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
         return max(0.0, (parsedate_to_datetime(said) - now).total_seconds())
     except (TypeError, ValueError):
         return None
+
+
+def without_login(text: str) -> str:
+    """The text with no `user:password@` in its addresses."""
+    return re.sub(r"//\S*@", "//", text)
+
+
+def failure(error: httpx.HTTPError | httpx.InvalidURL) -> str:
+    """What went wrong on the line; of an address that cannot be read only that, as any part may be a password."""
+    kind = type(error).__name__
+    return kind if isinstance(error, httpx.InvalidURL) else without_login(f"{kind}: {error}")
 
 
 def _wait_for(error: Exception) -> bool | float:

@@ -28,6 +28,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -42,6 +43,7 @@ from lakehouse.window import Window
 from sources.client import Answer, Client, Host
 from sources.errors import ParseError, Transient
 from sources.feed import Feed
+from sources.proofs import told_until
 
 PROVIDER = "coinmetrics"
 FEED = "coinmetrics_asset_metrics"
@@ -118,8 +120,11 @@ def fetch_asset_metrics(client: Client, subject: str, window: Window) -> Iterato
     asked: list[Params] = []
     for number in count():
         asked.append(params)
-        answer = client.get(host, PATH, params, secrets=secrets, explain=_must_be_page, refusal=_refusal)
-        yield answer.page(feed=FEED, subject=subject, window=window, sequence=number)
+        page = partial(Answer.page, feed=FEED, subject=subject, window=window, sequence=number)
+        answer = client.get(
+            host, PATH, params, secrets=secrets, explain=_must_be_page, refusal=_refusal, keep=page
+        )
+        yield page(answer)
         address = _loads(answer.body).get("next_page_url")
         if not address:
             return
@@ -151,6 +156,13 @@ def parse_asset_metrics(pages: pl.DataFrame) -> pl.LazyFrame:
     )
 
 
+def _about(subject: str) -> list[dict[str, str]]:
+    asked = read_subject(subject)
+    return [
+        {"asset": asked.asset, "metric": metric, "frequency": asked.frequency} for metric in asked.metrics
+    ]
+
+
 FEEDS = (
     Feed(
         name=FEED,
@@ -160,6 +172,8 @@ FEEDS = (
         subjects=f"asset:metrics@frequency: {_EXAMPLE}",
         fetch=fetch_asset_metrics,
         parse=parse_asset_metrics,
+        proof=told_until(_DAY + INTERVAL_LAG, cannot_show="whether the provider left out a stamp"),
+        about=_about,
         key_url=KEY_URL,
         documentation="https://docs.coinmetrics.io/api/v4#operation/getTimeseriesAssetMetrics",
     ),
@@ -184,7 +198,8 @@ def _must_be_page(answer: Answer) -> None:
         said = _loads(answer.body)
     except ValueError:
         said = None
-    if not isinstance(said, dict) or not isinstance(said.get("data"), list):
+    is_page = isinstance(said, dict) and isinstance(said.get("data"), list)
+    if not is_page or not isinstance(said.get("next_page_url") or "", str):
         raise Transient(f"coinmetrics answered {answer.url} without a list data")
 
 
@@ -200,7 +215,7 @@ def _refusal(answer: Answer) -> str:
 
 def _loads(body: bytes) -> Any:
     """JSON with every number as the text that was sent."""
-    return json.loads(body, parse_float=str, parse_int=str)
+    return json.loads(body, parse_float=str, parse_int=str, parse_constant=str)
 
 
 # Understanding
@@ -225,27 +240,42 @@ def _values(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for metric in subject.metrics:
             if metric in row:
                 yield {
-                    "asset": row.get("asset"),
+                    "asset": _text(page, row, "asset"),
                     "metric": metric,
                     "frequency": subject.frequency,
-                    "time": row.get("time"),
-                    "value": row[metric],
-                    "status": row.get(f"{metric}-status"),
-                    "status_time": row.get(f"{metric}-status-time"),
+                    "time": _text(page, row, "time"),
+                    "value": _text(page, row, metric),
+                    "status": _text(page, row, f"{metric}-status", is_optional=True),
+                    "status_time": _text(page, row, f"{metric}-status-time", is_optional=True),
                     "page_id": page["page_id"],
                     "received_at": page["received_at"],
                 }
 
 
 def _rows(page: Mapping[str, Any]) -> list[dict[str, Any]]:
-    where = f"feed {page['feed']}, {page['subject']}, page {page['page_id']}"
     try:
         rows = _loads(page["body"])["data"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ParseError(f"{where}: no list data in the body ({type(error).__name__})") from None
+        raise _not_as_expected(page, f"no list data in the body ({type(error).__name__})") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ParseError(f"{where}: data is not a list of objects")
+        raise _not_as_expected(page, "data is not a list of objects")
     return rows
+
+
+def _text(
+    page: Mapping[str, Any], row: Mapping[str, Any], name: str, *, is_optional: bool = False
+) -> str | None:
+    """What a row says under a name; ParseError where it has no such name, or a list or an object there."""
+    if name not in row and not is_optional:
+        raise _not_as_expected(page, f"a row without {name}")
+    value = row.get(name)
+    if isinstance(value, list | dict):
+        raise _not_as_expected(page, f"{name} is a {type(value).__name__} and not a text")
+    return None if value is None else str(value)
+
+
+def _not_as_expected(page: Mapping[str, Any], what: str) -> ParseError:
+    return ParseError(f"feed {page['feed']}, {page['subject']}, page {page['page_id']}: {what}")
 
 
 def _moment(column: str) -> pl.Expr:

@@ -10,11 +10,15 @@ SourceError
 
 from __future__ import annotations
 
+from lakehouse.bronze import Page
 from lakehouse.errors import MnemoError
 
 
 class SourceError(MnemoError):
     """Base of all provider errors; texts never hold keys."""
+
+    pages: tuple[Page, ...] = ()
+    """What the provider sent in place of data: bronze keeps it like any other page, and parsing refuses it."""
 
 
 class Transient(SourceError):

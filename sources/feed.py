@@ -10,7 +10,11 @@ import polars as pl
 
 from lakehouse.bronze import Page, bronze_table
 from lakehouse.contract import Table
+from lakehouse.coverage import About, Prove
+from lakehouse.ledger import Source
 from lakehouse.window import Window
+from sources.errors import ParseError
+from sources.proofs import paged_to_end
 
 if TYPE_CHECKING:
     from sources.client import Client
@@ -35,6 +39,10 @@ class Feed:
     """What a subject looks like, for people: `kraken:BTC/USD`, a FRED series id."""
     fetch: Callable[[Client, str, Window], Iterator[Page]]
     parse: Callable[[pl.DataFrame], pl.LazyFrame]
+    proof: Prove = paged_to_end
+    """What an answer proves of the window asked for; see `sources.proofs`."""
+    about: About | None = None
+    """The subject columns of the table's rows that a subject is about; by default they are read from the rows."""
     key_setting: str = ""
     """The `MNEMO_*` setting that must hold a key; empty where none is needed."""
     key_url: str = ""
@@ -46,3 +54,16 @@ class Feed:
     def bronze(self) -> Table:
         """The table that keeps this feed's pages."""
         return bronze_table(self.name)
+
+    @property
+    def source(self) -> Source:
+        """The feed as the coverage ledger sees it."""
+        return Source(
+            feed=self.name,
+            table=self.table,
+            bronze=self.bronze,
+            parse=self.parse,
+            prove=self.proof,
+            about=self.about,
+            parse_error=ParseError,
+        )

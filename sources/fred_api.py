@@ -30,8 +30,9 @@ of this matters.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from itertools import count
 from typing import Any
@@ -41,12 +42,14 @@ import polars as pl
 
 from lakehouse.bronze import Page
 from lakehouse.contract import UTC_US
+from lakehouse.coverage import Asked, Claim
 from lakehouse.errors import UsageError
 from lakehouse.silver import observations, series
 from lakehouse.window import Window
 from sources.client import Answer, Client, Host
 from sources.errors import ParseError, Transient
 from sources.feed import Feed
+from sources.proofs import snapshot, until_told
 
 PROVIDER = "fred"
 KEY_SETTING = "MNEMO_FRED_API_KEY"
@@ -61,6 +64,8 @@ FIRST_DAY, LAST_DAY = "1776-07-04", "9999-12-31"
 _MOST_VINTAGES = 1_000
 _MOST_DATES = 10_000
 _MOST_OBSERVATIONS = 100_000
+_YEAR_AND_LAG = timedelta(days=500)
+"""Annual series are dated by their first day and come out up to four months after their last."""
 _SERIES_ID = re.compile(r"[A-Za-z0-9_.\-]+")
 
 Params = dict[str, str | int]
@@ -156,7 +161,7 @@ def fetch_observations(client: Client, series_id: str, window: Window) -> Iterat
 def parse_series(pages: pl.DataFrame) -> pl.LazyFrame:
     """Rows of silver.series; `known_at` is when the provider last updated the series."""
     entries = [
-        {**_only(entry, _SERIES), **_only(page, _STAMP)}
+        {**_texts(page, entry, _SERIES, optional=("notes",)), **_only(page, _STAMP)}
         for page in pages.iter_rows(named=True)
         for entry in _rows(page, "seriess")
     ]
@@ -179,7 +184,10 @@ def parse_series(pages: pl.DataFrame) -> pl.LazyFrame:
 
 
 def parse_observations(pages: pl.DataFrame) -> pl.LazyFrame:
-    """Rows of silver.observations, one a period and vintage; pages of descriptions and dates have none."""
+    """Rows of silver.observations, one a period and vintage; pages of descriptions and dates have none.
+
+    Raises ParseError for a page of any kind that is not the answer asked for.
+    """
     told = [_told(page) for page in pages.iter_rows(named=True)]
     return (
         pl.concat([_NOTHING_TOLD, *(frame for frame in told if frame is not None)])
@@ -201,6 +209,38 @@ def parse_observations(pages: pl.DataFrame) -> pl.LazyFrame:
     )
 
 
+def prove_observations(asked: Asked, pages: pl.DataFrame, rows: pl.DataFrame) -> list[Claim]:
+    """As many observations as the provider counted itself, for each span of vintages."""
+    past = asked.past
+    if past is None:
+        return []
+    stated, received = _counts(pages)
+    counts = {"stated": sum(stated.values()), "received": sum(received.values())}
+    if stated != received:
+        why = "which observations are missing: the provider counted more than it sent"
+        return [Claim(window=past, status="degraded", proof="count", evidence=counts, cannot_show=why)]
+    why = "revisions that came after this fetch"
+    claims = until_told(past, asked.at, rows, _YEAR_AND_LAG, why)
+    return [replace(claim, proof="count", evidence={**claim.evidence, **counts}) for claim in claims]
+
+
+def _counts(pages: pl.DataFrame) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+    """How many observations the provider stated and sent for each real-time period."""
+    stated: Counter[tuple[str, str]] = Counter()
+    received: Counter[tuple[str, str]] = Counter()
+    for page in pages.iter_rows(named=True):
+        if orjson.loads(page["request"]).get("kind") == "observations":
+            body = orjson.loads(page["body"])
+            span = (str(body.get("realtime_start")), str(body.get("realtime_end")))
+            stated[span] = body.get("count", -1)  # what is not stated proves nothing
+            received[span] += len(body["observations"])
+    return stated, received
+
+
+def _about(subject: str) -> list[dict[str, str]]:
+    return [{"provider": PROVIDER, "series_id": subject}]
+
+
 FEEDS = (
     Feed(
         name="fred_series",
@@ -210,6 +250,8 @@ FEEDS = (
         subjects="a FRED series id: GDP",
         fetch=fetch_series,
         parse=parse_series,
+        proof=snapshot,
+        about=_about,
         key_setting=KEY_SETTING,
         key_url=KEY_URL,
         documentation="https://fred.stlouisfed.org/docs/api/fred/series.html",
@@ -222,6 +264,8 @@ FEEDS = (
         subjects="a FRED series id: GDP",
         fetch=fetch_observations,
         parse=parse_observations,
+        proof=prove_observations,
+        about=_about,
         key_setting=KEY_SETTING,
         key_url=KEY_URL,
         documentation="https://fred.stlouisfed.org/docs/api/fred/series_observations.html",
@@ -254,6 +298,12 @@ class _Asker:
 
     def ask(self, path: str, params: Params, *, rows: str, **context: Any) -> _Said:
         """One answer; Transient where it lacks the list `rows`: during outages HTML comes with status 200."""
+        number = next(self.numbers)
+
+        def page(answer: Answer) -> Page:
+            subject, window = self.series_id, self.window
+            return answer.page(feed=self.feed, subject=subject, window=window, sequence=number, **context)
+
         answer = self.client.get(
             HOST,
             path,
@@ -261,16 +311,10 @@ class _Asker:
             secrets={"api_key": self.key},
             explain=lambda answer: _must_hold(answer, rows),
             refusal=_refusal,
+            keep=page,
         )
         body = orjson.loads(answer.body)
-        page = answer.page(
-            feed=self.feed,
-            subject=self.series_id,
-            window=self.window,
-            sequence=next(self.numbers),
-            **context,
-        )
-        return _Said(rows=body[rows], total=body.get("count", len(body[rows])), page=page)
+        return _Said(rows=body[rows], total=body.get("count", len(body[rows])), page=page(answer))
 
     def ask_all(self, path: str, params: Params, *, rows: str, **context: Any) -> Iterator[_Said]:
         """Answers until all rows are here; Transient where the provider stops short of its own count."""
@@ -294,11 +338,14 @@ def _asker(client: Client, feed: str, series_id: str, window: Window) -> _Asker:
 
 
 def _must_hold(answer: Answer, rows: str) -> None:
+    kind = str if rows == "vintage_dates" else dict
     try:
-        held = orjson.loads(answer.body)[rows]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        held = None
-    if not isinstance(held, list):
+        body = orjson.loads(answer.body)
+        is_held = all(isinstance(row, kind) for row in body[rows]) and isinstance(body[rows], list)
+        is_counted = isinstance(body.get("count", 0), int)
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        is_held = is_counted = False
+    if not (is_held and is_counted):
         raise Transient(f"fred answered {answer.url} without a list {rows}")
 
 
@@ -332,6 +379,8 @@ _TOLD = pl.Schema(
     }
 )
 _NOTHING_TOLD = _TOLD.to_frame()
+_LISTED = {"series": "seriess", "vintages": "vintage_dates"}
+"""The list that is in each kind of page without observations."""
 _LENGTH = {"D": "1d", "W": "1w", "BW": "2w", "M": "1mo", "Q": "3mo", "SA": "6mo", "A": "1y"}
 _BACK_TO_FIRST = {"W": "-6d", "BW": "-13d"}
 
@@ -339,14 +388,15 @@ _BACK_TO_FIRST = {"W": "-6d", "BW": "-13d"}
 def _told(page: Mapping[str, Any]) -> pl.DataFrame | None:
     """The observations of one page with what was said of their series on the day of each vintage."""
     request = orjson.loads(page["request"])
-    if request.get("kind") != "observations":
+    if request["kind"] != "observations":
+        _list(page, _LISTED[request["kind"]])
         return None
-    rows = [_only(row, _OBSERVATION) for row in _rows(page, "observations")]
+    rows = [_texts(page, row, _OBSERVATION) for row in _rows(page, "observations")]
     told = pl.DataFrame(rows, schema=_OBSERVATION, strict=False).with_columns(
         pl.col("date", "realtime_start").str.to_date("%Y-%m-%d", strict=False)
     )
     if request["repeats"]:
-        is_repeated = pl.col("realtime_start") <= date.fromisoformat(request["repeats"])
+        is_repeated = pl.col("realtime_start") <= _day(page, request["repeats"])
         told = told.remove(is_repeated)
     described = _described(page, request["described"])
     first = described.row(0, named=True)
@@ -363,13 +413,14 @@ def _told(page: Mapping[str, Any]) -> pl.DataFrame | None:
 
 
 def _described(page: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    described = pl.DataFrame(list(entries), schema=_DESCRIPTION)
-    strange = sorted(set(described["frequency_short"].to_list()) - set(_LENGTH))
+    described = pl.DataFrame([_texts(page, entry, _DESCRIPTION) for entry in entries], schema=_DESCRIPTION)
+    strange = sorted(set(map(str, described["frequency_short"])) - set(_LENGTH))
     if described.is_empty() or strange:
         raise _not_as_expected(
             page, f"no description with a frequency of {', '.join(_LENGTH)}, but {strange}"
         )
-    return described.with_columns(pl.col("realtime_start").str.to_date("%Y-%m-%d")).sort("realtime_start")
+    days = [_day(page, text) for text in described["realtime_start"]]
+    return described.with_columns(realtime_start=pl.Series(days, dtype=pl.Date())).sort("realtime_start")
 
 
 def _first_day() -> pl.Expr:
@@ -391,13 +442,42 @@ def _midnight(day: pl.Expr) -> pl.Expr:
 
 def _rows(page: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """The list of objects under a name of a page's body."""
-    try:
-        rows = orjson.loads(page["body"])[name]
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise _not_as_expected(page, f"no list {name} in the body ({type(error).__name__})") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    rows = _list(page, name)
+    if not all(isinstance(row, dict) for row in rows):
         raise _not_as_expected(page, f"{name} is not a list of objects")
     return rows
+
+
+def _list(page: Mapping[str, Any], name: str) -> list[Any]:
+    try:
+        held = orjson.loads(page["body"])[name]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise _not_as_expected(page, f"no list {name} in the body ({type(error).__name__})") from None
+    if not isinstance(held, list):
+        raise _not_as_expected(page, f"{name} is not a list")
+    return held
+
+
+def _texts(
+    page: Mapping[str, Any], entry: Mapping[str, Any], columns: Iterable[str], *, optional: Iterable[str] = ()
+) -> dict[str, str | None]:
+    """What an object says under some names; ParseError where one is absent, or has a list or an object there."""
+    told: dict[str, str | None] = {}
+    for name in columns:
+        if name not in entry and name not in optional:
+            raise _not_as_expected(page, f"an entry without {name}")
+        value = entry.get(name)
+        if isinstance(value, list | dict):
+            raise _not_as_expected(page, f"{name} is a {type(value).__name__} and not a text")
+        told[name] = None if value is None else str(value)
+    return told
+
+
+def _day(page: Mapping[str, Any], text: str | None) -> date:
+    try:
+        return date.fromisoformat(text or "")
+    except ValueError:
+        raise _not_as_expected(page, f"{text!r} is not the day of a vintage") from None
 
 
 def _only(entry: Mapping[str, Any], columns: Iterable[str]) -> dict[str, Any]:

@@ -36,12 +36,14 @@ from lakehouse.window import Window, parse_moment
 from sources.client import Client, Host
 from sources.errors import ParseError
 from sources.feed import Feed
+from sources.proofs import snapshot
 
 GAMMA = Host(name="POLYMARKET_GAMMA", url="https://gamma-api.polymarket.com", min_interval_s=0.02)
 CLOB = Host(name="POLYMARKET_CLOB", url="https://clob.polymarket.com", min_interval_s=0.01)
 
 _LONGEST_HISTORY = timedelta(days=14)
 _FIDELITIES_MIN = (1, 720)
+_ABSURD_PRICE = 10**6
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLUG = re.compile(r"[a-z0-9][a-z0-9\-]*")
 _TOKEN_ID = re.compile(r"\d{1,78}")
@@ -127,11 +129,11 @@ def _event_rows(page: _BronzeRow) -> Iterator[_Row]:
 
 
 def _market_rows(page: _BronzeRow, *, group_id: str | None, market: dict[str, Any]) -> Iterator[_Row]:
-    changed_at = _moment(page, market, "updatedAt") or page["received_at"]
     shared = {
         "market_id": _need(page, market, "id", str),
-        "event_at": changed_at,
-        "known_at": changed_at,
+        "event_at": _moment(page, market, "updatedAt") or page["received_at"],
+        # Price, volume and liquidity are those of the asking: `updatedAt` does not move with them.
+        "known_at": page["received_at"],
         "condition_id": _said(page, market, "conditionId", str),
         "group_id": group_id,
         "question": _said(page, market, "question", str),
@@ -182,6 +184,8 @@ def _history_rows(page: _BronzeRow) -> Iterator[_Row]:
         if not isinstance(sample, dict):
             raise _broken(page, "holds a sample that is not an object")
         moment = _epoch(page, _need(page, sample, "t", str), unit=timedelta(seconds=1))
+        if "p" not in sample:
+            raise _broken(page, "holds a sample without p")
         yield _price_row(page, moment, price=_said(page, sample, "p", str), kind="history")
 
 
@@ -198,14 +202,24 @@ def _price_row(page: _BronzeRow, moment: datetime, *, price: str | None, kind: s
 
 
 def _middle(page: _BronzeRow, book: dict[str, Any]) -> str | None:
-    try:
-        bids = [Decimal(level["price"]) for level in _need(page, book, "bids", list)]
-        asks = [Decimal(level["price"]) for level in _need(page, book, "asks", list)]
-    except (InvalidOperation, KeyError, TypeError):
-        raise _broken(page, "holds a level without a readable price") from None
+    bids, asks = (
+        [_level(page, level) for level in _need(page, book, side, list)] for side in ("bids", "asks")
+    )
     if not bids or not asks or max(bids) >= min(asks):
         return None
     return format((max(bids) + min(asks)) / 2, "f")
+
+
+def _level(page: _BronzeRow, level: Any) -> Decimal:
+    """The price of one level; what lies far beyond any price is as unreadable as text."""
+    price = level.get("price") if isinstance(level, dict) else None
+    try:
+        read = Decimal(price) if isinstance(price, str) else Decimal("NaN")
+    except InvalidOperation:
+        read = Decimal("NaN")
+    if not read.is_finite() or not -_ABSURD_PRICE < read < _ABSURD_PRICE:
+        raise _broken(page, f"holds a level without a readable price: {str(level)[:80]}")
+    return read
 
 
 def _epoch(page: _BronzeRow, text: str, *, unit: timedelta) -> datetime:
@@ -219,7 +233,7 @@ def _moment(page: _BronzeRow, market: dict[str, Any], name: str) -> datetime | N
     text = _said(page, market, name, str)
     try:
         return parse_moment(text) if text else None
-    except ValueError:
+    except (ValueError, OverflowError):
         raise _broken(page, f"has {name} {text!r}, which is not a time") from None
 
 
@@ -233,7 +247,7 @@ def _document(page: _BronzeRow) -> dict[str, Any]:
 def _json(page: _BronzeRow, text: str | bytes) -> Any:
     """JSON with every number as the text it was sent as."""
     try:
-        return json.loads(text, parse_float=str, parse_int=str)
+        return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
     except ValueError as error:
         raise _broken(page, f"is not JSON ({error})") from None
 
@@ -263,6 +277,10 @@ def _broken(page: _BronzeRow, what: str) -> ParseError:
     return ParseError(f"polymarket {page['feed']} {page['subject']}: page {page['page_id']} {what}")
 
 
+def _about_token(subject: str) -> list[dict[str, str]]:
+    return [{"token_id": subject}]
+
+
 FEEDS = (
     Feed(
         name="polymarket_markets",
@@ -272,6 +290,7 @@ FEEDS = (
         subjects="slug of an event: fed-decision-in-june-825",
         fetch=fetch_markets,
         parse=parse_markets,
+        proof=snapshot,
         documentation="https://docs.polymarket.com/market-data/overview",
     ),
     Feed(
@@ -282,6 +301,7 @@ FEEDS = (
         subjects="token id, up to 78 digits",
         fetch=fetch_prices,
         parse=parse_prices,
+        about=_about_token,
         documentation="https://docs.polymarket.com/market-data/overview",
     ),
     Feed(
@@ -292,6 +312,8 @@ FEEDS = (
         subjects="token id, up to 78 digits",
         fetch=fetch_books,
         parse=parse_books,
+        proof=snapshot,
+        about=_about_token,
         documentation="https://docs.polymarket.com/market-data/overview",
     ),
 )

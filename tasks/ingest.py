@@ -14,18 +14,27 @@ from sources.ingest import Ingested
 from sources.watchlist import Order
 from tasks import session, work
 
+_DELAYS_S: list[float] = [10, 60]
 
-def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
-    """Retry what may pass: the client has already waited a little by itself."""
-    return isinstance(state.result(raise_on_failure=False), Transient)
+
+def _may_pass(_task: Any, run: Any, state: Any) -> bool:
+    """Retry what may pass by then: never sooner than the provider asked for.
+
+    The client has already waited a little by itself; `run.run_count` counts the run that just failed.
+    """
+    error = state.result(raise_on_failure=False)
+    if not isinstance(error, Transient):
+        return False
+    delay_s = _DELAYS_S[min(run.run_count, len(_DELAYS_S)) - 1]
+    return error.retry_after_s is None or error.retry_after_s <= delay_s
 
 
 @task(
     name="ingest",
     task_run_name="{feed} {subject}",
     tags=["ingest"],
-    retries=2,
-    retry_delay_seconds=[10, 60],
+    retries=len(_DELAYS_S),
+    retry_delay_seconds=_DELAYS_S,
     retry_jitter_factor=0.5,
     retry_condition_fn=_may_pass,
     cache_policy=NO_CACHE,

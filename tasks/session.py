@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import threading
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, wraps
 from importlib.metadata import version
+from typing import TypeVar
 
 import stamina
 import stamina.instrumentation
@@ -22,8 +25,22 @@ from sources.watchlist import recordings_folder
 
 log = structlog.get_logger()
 
+Made = TypeVar("Made")
+
 _open = ExitStack()
 atexit.register(_open.close)
+
+
+def once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """One for the whole process: `cache` alone makes several when threads ask at the same time."""
+    lock, made = threading.Lock(), cache(make)
+
+    @wraps(make)
+    def held() -> Made:
+        with lock:
+            return made()
+
+    return held
 
 
 def utc_now() -> datetime:
@@ -31,7 +48,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@cache
+@once
 def settings() -> Settings:
     """The settings in force; offline, with the address of a twin that runs as long as this process."""
     said = load_settings()
@@ -42,19 +59,19 @@ def settings() -> Settings:
     return said.model_copy(update={"twin_url": _open.enter_context(running_twin(recordings_folder(said)))})
 
 
-@cache
+@once
 def store() -> Store:
     """The lake's store."""
     return open_store(settings())
 
 
-@cache
+@once
 def files() -> Files:
     """Pages for people, beside the tables."""
     return open_files(store().settings)
 
 
-@cache
+@once
 def client() -> Client:
     """One client for all feeds of this process: limits of providers are kept across threads."""
     stamina.instrumentation.set_on_retry_hooks([_tell_wait])

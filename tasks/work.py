@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import structlog
 
 from lakehouse import catalog
+from lakehouse import upkeep as maintenance
+from lakehouse.coverage import plan
+from lakehouse.gaps import settled_windows
+from lakehouse.ledger import promote_coverage, remembering
+from lakehouse.migrations import every_table
 from lakehouse.promotion import promote_model, promote_pages
 from lakehouse.publish import Promoted, Run
+from lakehouse.rebuild import rebuild_model, rebuild_pages
 from sources import registry
 from sources.errors import ParseError
 from sources.ingest import Ingested, ingest
@@ -24,6 +31,14 @@ def fetch(order: Order, run: Run) -> Ingested:
     return ingest(session.store(), feed, order.subject, order.window, client=session.client(), run=run)
 
 
+def missing(orders: Iterable[Order]) -> Iterator[Order]:
+    """What of the orders is not covered yet, window by window."""
+    for order in orders:
+        intervals = settled_windows(session.store(), order.feed, order.subject)
+        for window in plan(order.window, intervals):
+            yield replace(order, window=window)
+
+
 def promote(table: str, run: Run) -> list[Promoted]:
     """Promote everything new into one table."""
     done = list(_promote(table, run))
@@ -37,6 +52,26 @@ def promote(table: str, run: Run) -> list[Promoted]:
     return done
 
 
+def upkeep(run: Run, *, dry_run: bool) -> Iterator[maintenance.Upkept]:
+    """Maintain every table that is stored, one after the other."""
+    return maintenance.upkeep(session.store(), every_table(session.store()), run, dry_run=dry_run)
+
+
+def rebuild(table: str, run: Run) -> Promoted:
+    """Make one table again from all that it is made from; see `lakehouse.rebuild`."""
+    from expectations.gate import Gate  # heavy: only where something is judged
+
+    judge = Gate(session.files()).judge
+    if table in catalog.models():
+        done = rebuild_model(session.store(), catalog.models()[table], judge=judge, run=run)
+    else:
+        sources = [(feed.bronze, feed.parse) for feed in registry.feeds_filling(table)]
+        contract = catalog.table(table)
+        done = rebuild_pages(session.store(), contract, sources, judge=judge, run=run, parse_error=ParseError)
+    log.info("rebuilt", table=table, level=done.level, published_rows=done.published_rows)
+    return done
+
+
 def _promote(table: str, run: Run) -> Iterator[Promoted]:
     from expectations.gate import Gate  # heavy: only where something is judged
 
@@ -45,6 +80,8 @@ def _promote(table: str, run: Run) -> Iterator[Promoted]:
     if table in catalog.models():
         yield from promote_model(session.store(), catalog.models()[table], judge=judge, run=run)
     for feed in registry.feeds_filling(table):
+        parse = remembering(feed.parse)
         yield from promote_pages(
-            session.store(), contract, feed.bronze, feed.parse, judge=judge, run=run, parse_error=ParseError
+            session.store(), contract, feed.bronze, parse, judge=judge, run=run, parse_error=ParseError
         )
+        promote_coverage(session.store(), replace(feed.source, parse=parse))

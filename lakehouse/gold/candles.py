@@ -5,9 +5,10 @@ A bar has as many versions as there were states of what is known of it. Where a 
 takes the place of the candle-built one from that moment on.
 
 A change of silver.trades or silver.candles dirties the bars of its venue and instrument in the UTC day of the
-changed row's event_at and in the days beside it; to rebuild a day, read the day with one more day on each
-side.
+changed row's event_at and in the days beside it: what proves a bar to be whole and over may be a day away.
 """
+
+from datetime import timedelta
 
 import polars as pl
 
@@ -29,8 +30,8 @@ from lakehouse.fields import (
     VOLUME,
     VOLUME_UNIT,
 )
-from lakehouse.model import Inputs, Model
-from lakehouse.rolled_bars import bars_from_bars
+from lakehouse.model import Inputs, Model, Reach, Row
+from lakehouse.rolled_bars import EDGE, bars_from_bars
 from lakehouse.trade_bars import bars_from_trades
 
 INTERVALS = ("1m", "5m", "1h", "1d")
@@ -128,4 +129,34 @@ def _nulls(dtypes: dict[str, type[pl.DataType]], *names: str) -> list[pl.Expr]:
     return [pl.lit(None, dtype=dtypes[name]).alias(name) for name in names]
 
 
-MODEL = Model(table=TABLE, inputs=("silver.trades", "silver.candles"), build=build)
+def _trades_inside(bar: Row, trades: pl.LazyFrame) -> pl.LazyFrame:
+    is_inside = pl.col("event_at").is_between(bar["open_at"], bar["event_at"], closed="left")
+    return trades.filter(is_inside) if bar["built_from"] == "trades" else trades.clear()
+
+
+def _candles_inside(bar: Row, parts: pl.LazyFrame) -> pl.LazyFrame:
+    is_inside = pl.col("open_at").is_between(bar["open_at"], bar["event_at"], closed="left")
+    is_source = pl.col("interval") == pl.lit(bar["source_interval"])
+    return parts.filter(is_inside & is_source) if bar["built_from"] == "candles" else parts.clear()
+
+
+_SOURCES = (("silver.trades", _trades_inside), ("silver.candles", _candles_inside))
+
+MODEL = Model(
+    table=TABLE,
+    groups=("venue", "instrument_id"),
+    clock="open_at",
+    reaches=tuple(
+        Reach(
+            input=name,
+            by={"venue": "venue", "instrument_id": "instrument_id"},
+            at="open_at",
+            before=EDGE,
+            after=EDGE,
+            snap=timedelta(days=1),
+            made_of=made_of,
+        )
+        for name, made_of in _SOURCES
+    ),
+    build=build,
+)

@@ -9,8 +9,8 @@ Macro figures are taken where their vintage is published. The BIS states no rele
 on the usual publication lag, and its revised history on receipt.
 
 Adding a feature is one entry in FEATURES. A change of gold.candles dirties the row of the bar and of the
-next; a change of another input with known_at t dirties the rows known from t on, until the next change of the
-same input.
+next; what describes the bar itself dirties the bar's row; a change of another input dirties, for the bars it is
+joined to (all, or those of one base asset), the rows known from the change's known_at on, however long after.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ from lakehouse.asof import drop_repeats, join_known, newest_events
 from lakehouse.contract import UTC_US, Column, Table
 from lakehouse.fields import CLOSE, EVENT_AT, INGESTED_AT, INSTRUMENT_ID, INTERVAL, KNOWN_AT, VENUE
 from lakehouse.gold import candles
-from lakehouse.model import Inputs, Model
+from lakehouse.intervals import LENGTHS
+from lakehouse.model import Inputs, Model, Reach, Row
 
 INTERVALS = ("1h", "1d")
 
 _BAR = ("venue", "instrument_id", "interval", "event_at")
 _THIS_BAR = {name: name for name in _BAR}
+_SUBJECT = ("venue", "instrument_id", "interval")
+_THIS_SUBJECT = {name: name for name in _SUBJECT}
 _BASE_ASSET = {"base_asset": "asset"}
+BASE_ASSET = pl.col("instrument_id").str.extract(r"^([^/]+)/").str.to_lowercase()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,26 @@ class Feature:
     def describes_bar(self) -> bool:
         """Whether it tells of the bar itself, not of the world around it."""
         return "event_at" in self.by
+
+    @property
+    def reach(self) -> Reach:
+        """The rows that it can be taken from: the bar's own, or everything known when the bar became known."""
+        if self.describes_bar:
+            return Reach(input=self.table, by=_THIS_SUBJECT, where=self.where, made_of=self._taken)
+        return Reach(
+            input=self.table,
+            by=self.by,
+            at="known_at",
+            of="known_at",
+            before=None,
+            where=self.where,
+            made_of=self._taken,
+        )
+
+    def _taken(self, row: Row, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """The one row that it was taken from: `<name>_known_at` tells when that became known."""
+        known_at = pl.lit(row[f"{self.name}_known_at"], UTC_US)
+        return rows.filter(pl.col("known_at") == known_at).sort("event_at").tail(1)
 
     def columns(self) -> tuple[Column, Column]:
         """The value and the proof of when it was known."""
@@ -230,7 +254,7 @@ def _grid(all_candles: pl.LazyFrame) -> pl.LazyFrame:
             "known_at",
             "first_known_at",
             pl.max_horizontal("ingested_at", "previous_ingested_at").alias("ingested_at"),
-            pl.col("instrument_id").str.extract(r"^([^/]+)/").str.to_lowercase().alias("base_asset"),
+            BASE_ASSET.alias("base_asset"),
             "close",
             (pl.col("close") / pl.col("previous_close")).log().alias("log_return"),
         )
@@ -254,6 +278,21 @@ def _add(panel: pl.LazyFrame, feature: Feature, table: pl.LazyFrame) -> pl.LazyF
 TABLE = table_of(FEATURES)
 MODEL = Model(
     table=TABLE,
-    inputs=tuple(dict.fromkeys(("gold.candles", *(feature.table for feature in FEATURES)))),
+    groups=_SUBJECT,
+    clock="event_at",
+    grid="gold.candles",
+    derived={"base_asset": BASE_ASSET},
+    reaches=(
+        *(
+            Reach(
+                input="gold.candles",
+                by=_THIS_SUBJECT,
+                before=LENGTHS[interval],
+                where=(pl.col("interval") == interval) & candles.COMPLETE,
+            )
+            for interval in INTERVALS
+        ),
+        *(feature.reach for feature in FEATURES),
+    ),
     build=build,
 )

@@ -5,8 +5,8 @@ base period gives a new row. Series of every `known_at_basis` are here, AlphaVan
 vintages) among them: who needs real point-in-time figures filters `known_at_basis = "published"`, as
 gold.features does.
 
-A change of silver.observations dirties the rows of its provider and series; to rebuild them, read the whole
-series.
+A change of silver.observations dirties the rows of its provider and series from the moment on at which it was
+known, however long after: each row may compare with any figure known before it.
 """
 
 import polars as pl
@@ -22,7 +22,7 @@ from lakehouse.fields import (
     SERIES_ID,
     VALUE,
 )
-from lakehouse.model import Inputs, Model
+from lakehouse.model import Inputs, Model, Reach, Row
 
 _UNIT = "unit, times ten to the unit_multiplier"
 
@@ -144,4 +144,30 @@ def _same_unit(prefix: str) -> pl.Expr:
     return pl.all_horizontal(pl.col(name) == pl.col(prefix + name) for name in ("unit", "unit_multiplier"))
 
 
-MODEL = Model(table=TABLE, inputs=("silver.observations",), build=build)
+def _compared(row: Row, observations: pl.LazyFrame) -> pl.LazyFrame:
+    """The newest period, the one before it and the one a year before it."""
+    period = pl.col("period_start")
+    newest = pl.DataFrame([row], schema=TABLE.schema, orient="row").select("period_start", "event_at")
+    year_ago = newest.select(_year_before()).item()
+    is_before = pl.col("value").is_not_null() & (period < row["period_start"])
+    return observations.filter(
+        period.is_in([row["period_start"], year_ago]) | (period == period.filter(is_before).max())
+    )
+
+
+MODEL = Model(
+    table=TABLE,
+    groups=_SERIES,
+    clock="known_at",
+    reaches=(
+        Reach(
+            input="silver.observations",
+            by={name: name for name in _SERIES},
+            at="known_at",
+            of="known_at",
+            before=None,
+            made_of=_compared,
+        ),
+    ),
+    build=build,
+)

@@ -4,7 +4,7 @@ A window of n bars needs the bar before it too (for the first return) and no gap
 of one of its bars gives a version of the window.
 
 A change of a row of gold.candles dirties the windows of its venue, instrument and interval that end within
-max(WINDOWS) bars from it; to rebuild them, read max(WINDOWS) more bars before them.
+max(WINDOWS) bars from it.
 """
 
 from datetime import timedelta
@@ -17,7 +17,7 @@ from lakehouse.contract import Column, Table
 from lakehouse.fields import EVENT_AT, INGESTED_AT, INSTRUMENT_ID, INTERVAL, KNOWN_AT, VENUE
 from lakehouse.gold import candles
 from lakehouse.intervals import LENGTHS
-from lakehouse.model import Inputs, Model
+from lakehouse.model import Inputs, Model, Reach, Row
 
 INTERVALS = ("1h", "1d")
 WINDOWS = (7, 30)
@@ -156,4 +156,26 @@ def _return(price: str, *, since: str) -> pl.Expr:
     return (pl.col(price).sort_by("open_at") / pl.col(since).sort_by("open_at").shift(1)).log()
 
 
-MODEL = Model(table=TABLE, inputs=("gold.candles",), build=build)
+def _bars_of_window(window: Row, bars: pl.LazyFrame) -> pl.LazyFrame:
+    earliest = window["event_at"] - window["window"] * LENGTHS[window["interval"]]
+    return bars.filter(pl.col("event_at") >= earliest)
+
+
+_SUBJECT = ("venue", "instrument_id", "interval")
+
+MODEL = Model(
+    table=TABLE,
+    groups=_SUBJECT,
+    clock="event_at",
+    reaches=tuple(
+        Reach(
+            input="gold.candles",
+            by={name: name for name in _SUBJECT},
+            before=max(WINDOWS) * LENGTHS[interval],
+            where=(pl.col("interval") == interval) & candles.COMPLETE,
+            made_of=_bars_of_window,
+        )
+        for interval in INTERVALS
+    ),
+    build=build,
+)

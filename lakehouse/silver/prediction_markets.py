@@ -23,11 +23,11 @@ PROBABILITY = Column(
 
 TABLE = Table(
     name="silver.prediction_markets",
-    doc="Markets, their outcomes, rules and state; edited questions and changed states are new rows.",
+    doc="Markets, their outcomes, rules and state, known since they were received; what changed is a new row.",
     columns=(
         Column(name="market_id", dtype=pl.String(), doc="The provider's id of the market."),
         TOKEN_ID,
-        EVENT_AT.but(doc="When the provider last changed the market."),
+        EVENT_AT.but(doc="When the provider last changed the market; prices and volumes move without it."),
         *PROVENANCE,
         Column(
             name="condition_id",

@@ -76,6 +76,35 @@ def test_fetching_promoting_and_reading_by_hand(mnemo):
     assert [one["level"] for one in json.loads(out)] == ["passed"]
 
 
+def test_a_lake_is_maintained_and_as_declared(mnemo):
+    assert mnemo("ingest", "bis_series", "--subject", "WS_GLI/Q.USD.3P.N.A.I.B.USD")[0] == 0
+
+    code, out, _ = mnemo("upkeep", "--json")
+    kept = {one["table"]: one for one in json.loads(out)}
+    assert (code, kept["bronze.bis_series"]["rows"] >= 1) == (0, True)
+    assert kept["bronze.bis_series"]["remarks"] == ""
+
+    assert mnemo("migrate", "--plan", "--json")[:2] == (0, "[]\n")
+    assert mnemo("migrate")[:2] == (0, "every stored table is as its contract declares\n")
+
+
+def test_what_is_covered_is_told_with_its_proof_and_not_fetched_again(mnemo):
+    asked = ("--subject", "binance:ETH/BTC@1d", "--start", "2019-01-01", "--end", "2020-01-02")
+    assert mnemo("ingest", "ccxt_ohlcv", *asked)[0] == 0
+    assert mnemo("promote", "silver.candles")[0] == 0
+
+    code, out, _ = mnemo("coverage", "silver.candles", "--json")
+    (told,) = json.loads(out)
+    assert (code, told["status"], told["proof"]) == (0, "complete", "every_bar")
+    assert (told["start"], told["end"]) == ("2019-01-01T00:00:00Z", "2020-01-02T00:00:00Z")
+    assert (told["evidence"][0]["expected"], told["evidence"][0]["found"]) == (366, 366)
+    assert json.loads(mnemo("gaps", "--json")[1]) == []
+    assert mnemo("ingest", "ccxt_ohlcv", *asked, "--missing-only")[:2] == (
+        0,
+        "everything is covered already\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
@@ -88,6 +117,8 @@ def test_fetching_promoting_and_reading_by_hand(mnemo):
         (["read", "silver.series", "--where", "provider"], "COLUMN=VALUE"),
         (["read", "silver.series", "--start", "yesterday"], "ISO 8601"),
         (["sql", "selec 1"], "syntax error"),
+        (["explain", "silver.series", "provider"], "COLUMN=VALUE"),
+        (["rebuild", "ops.verdicts"], "unknown table that can be rebuilt"),
     ],
     ids=" ".join,
 )
@@ -138,6 +169,26 @@ def test_doctor_tells_what_is_set_and_what_answers(mnemo):
     assert code == 0
     assert checks["store"] == "good"
     assert checks["MNEMO_FRED_API_KEY"] == "note"
+
+
+def test_a_row_is_explained_and_its_table_made_again(mnemo):
+    mnemo("ingest", "bis_series")
+    mnemo("promote", "silver.series")
+    key = ("provider=bis", "series_id=WS_GLI/Q.USD.3P.N.A.I.B.USD")
+
+    code, tree, err = mnemo("explain", "silver.series", *key)
+    assert (code, err) == (0, "")
+    assert "GET https://stats.bis.org/api/v2/" in tree
+    said = json.loads(mnemo("explain", "silver.series", *key, "--json")[1])
+    body = mnemo("explain", "silver.series", *key, "--bytes")[1]
+    assert said["row"]["title"] in body
+    assert said["page"]["size_bytes"] == len(body.encode())
+
+    before = mnemo("read", "silver.series", "--versions", "--format", "json")[1]
+    code, out, err = mnemo("rebuild", "silver.series", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)[0]["level"] == "passed"
+    assert mnemo("read", "silver.series", "--versions", "--format", "json")[1] == before
 
 
 def test_help_and_reading_do_not_pay_for_what_they_do_not_use():

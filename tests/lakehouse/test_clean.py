@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,6 +103,37 @@ def test_the_newest_of_several_versions_is_revised_and_the_past_stays():
     )
 
 
+def test_a_version_told_late_finds_the_later_one_still_there():
+    """The version of day 6 says what that of day 0 said: dropped as a repeat it would leave day 3's as the newest."""
+    assert publish(VERSIONS, [[("a", 0, 7, 5), ("a", 6, 7, 5)], [("a", 3, 8, 6)]]) == (
+        [("a", 0, 5), ("a", 3, 6), ("a", 6, 5)],
+        [],
+    )
+
+
+def test_a_version_that_was_restated_before_the_next_came_is_still_a_repeat_afterwards():
+    history = [[("a", 0, 1, 5)], [("a", 0, 2, 6)], [("a", 0, 4, 6), ("a", 3, 4, 7)], [("a", 0, 5, 8)]]
+
+    assert publish(VERSIONS, history) == ([("a", 0, 5), ("a", 2, 6), ("a", 3, 7)], [("a", 0, 8)])
+
+
+def test_a_version_dated_after_its_receipt_is_not_published_twice():
+    """A vintage of today is dated to the end of the day."""
+    assert publish(VERSIONS, [[("a", 5, 1, 5)], [("a", 5, 2, 6)]]) == ([("a", 5, 5)], [("a", 5, 6)])
+
+
+def test_a_delivery_promoted_after_a_later_one_that_contradicts_it_is_kept_apart():
+    assert publish(VERSIONS, [[("a", 0, 2, 6)], [("a", 0, 1, 5)]]) == ([("a", 0, 6)], [("a", 0, 5)])
+    assert publish(FACTS, [[("a", 0, 2, 6)], [("a", 0, 1, 5)]]) == ([("a", 0, 6)], [("a", 0, 5)])
+
+
+def test_what_a_revision_promoted_late_hides_is_set_right_by_the_next_delivery():
+    late = [[("a", 0, 1, 5)], [("a", 0, 3, 5)], [("a", 0, 2, 6)]]
+
+    assert publish(VERSIONS, late)[0] == [("a", 0, 5), ("a", 2, 6)]
+    assert publish(VERSIONS, [*late, [("a", 0, 4, 5)]])[0] == [("a", 0, 5), ("a", 2, 6), ("a", 4, 5)]
+
+
 PRICES = st.integers(1, 3)
 CUTS = st.lists(st.integers(1, 4), min_size=1, max_size=12)
 
@@ -130,13 +162,43 @@ def test_batch_boundaries_do_not_change_what_facts_known_at_receipt_become(price
     assert publish(VERSIONS, cut(deliveries, sizes)) == publish(VERSIONS, [deliveries])
 
 
+# Dated by the provider before or after the receipt, or known by the receipt alone.
+ANY = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 9), PRICES), max_size=14)
+
+
+@pytest.mark.parametrize("table", [FACTS, VERSIONS], ids=["facts", "versions"])
+@settings(max_examples=40)
+@given(deliveries=ANY, sizes=CUTS)
+def test_batch_boundaries_change_nothing(table, deliveries, sizes):
+    deliveries = sorted({one[2]: one for one in deliveries}.values(), key=lambda one: one[2])
+
+    assert publish(table, cut(deliveries, sizes)) == publish(table, [deliveries])
+
+
+@pytest.mark.parametrize("table", [FACTS, VERSIONS], ids=["facts", "versions"])
 @settings(max_examples=40)
 @given(
-    deliveries=st.lists(
-        st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.integers(4, 9), PRICES), max_size=12
-    ),
+    claims=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.integers(4, 9)), max_size=12),
     sizes=CUTS,
+    told=st.randoms(use_true_random=False),
 )
+def test_order_of_arrival_does_not_matter_to_facts_that_are_told_in_one_way(table, claims, sizes, told):
+    def says(name: str, known: int) -> int:
+        return ord(name) + (known % 2 if table is VERSIONS else 0)
+
+    deliveries = [(name, known, received, says(name, known)) for name, known, received in claims]
+    shuffled = told.sample(deliveries, len(deliveries))
+
+    rows, contradictions = publish(table, cut(shuffled, sizes))
+
+    assert contradictions == []
+    assert {(name, price) for name, _, price in rows} == {(name, price) for name, *_, price in deliveries}
+    if table is VERSIONS:
+        assert rows == publish(table, [deliveries])[0]
+
+
+@settings(max_examples=40)
+@given(deliveries=ANY, sizes=CUTS)
 def test_no_key_is_ever_published_twice(deliveries, sizes):
     rows, _ = publish(VERSIONS, cut(deliveries, sizes))
 
@@ -145,11 +207,7 @@ def test_no_key_is_ever_published_twice(deliveries, sizes):
 
 
 @settings(max_examples=40)
-@given(
-    deliveries=st.lists(
-        st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.integers(4, 9), PRICES), max_size=9
-    )
-)
+@given(deliveries=ANY)
 def test_delivering_everything_again_publishes_nothing(deliveries):
     once = publish(VERSIONS, [deliveries])[0]
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -162,8 +163,11 @@ def test_numbers_that_come_as_json_numbers_keep_their_digits():
     assert (row["side"], row["trade_id"]) == ("sell", "1560452102")
 
 
-@pytest.mark.parametrize(("received", "rows"), [("2019-01-01T01:59:59Z", 1), ("2019-01-01T02:00:00Z", 2)])
-def test_a_bar_that_was_open_when_it_was_received_is_not_a_bar(received, rows):
+@pytest.mark.parametrize(
+    ("received", "rows"),
+    [("2019-01-01T01:59:59Z", 1), ("2019-01-01T02:00:01.9Z", 1), ("2019-01-01T02:00:02Z", 2)],
+)
+def test_a_bar_that_was_open_or_not_settled_when_it_was_received_is_not_a_bar(received, rows):
     body = [[ms, "1", "2", "1", "2", "3", 0, "0", 4, "0", "0", "0"] for ms in (1546300800000, 1546304400000)]
     asked = bars(body, exchange="binance", market={**BTC_USD, "id": "BTCUSDT"}, timeframe="1h")
     frame = pages_frame([asked], run_id="r", code_version="v")
@@ -628,6 +632,76 @@ def test_what_goes_wrong_at_the_venue_is_sorted_by_what_can_be_done(saying, erro
     assert len(asked) == 1 + (3 if error is Transient else 1)
 
 
+@pytest.mark.parametrize(
+    ("body", "is_list_garbled"),
+    [
+        *product(
+            [
+                b'{"error":[],"result":{"XXBTZUSD":[["1","1"',
+                b"<html>Just a moment...</html>",
+                b"\xff\xfe\x00",
+            ],
+            [True, False],
+        ),
+        (b'{"error":[],"result":{"XXBTZUSD":[7]}}', False),
+    ],
+)
+def test_what_came_in_place_of_data_is_kept_as_a_page_that_cannot_be_parsed(body, is_list_garbled):
+    answer = (lambda *_: (200, {}, body)) if is_list_garbled else kraken_that_says((200, {}, body))
+    with venue(answer) as (url, _), Client(Settings(twin_url=url)) as client:
+        with pytest.raises(SourceError) as raised:
+            fetched(TRADES, client, "kraken:BTC/USD", "2024-01-01", "2024-01-02")
+        (kept,) = raised.value.pages
+    assert (kept.body, kept.http_status, kept.feed, kept.subject) == (
+        body,
+        200,
+        TRADES.name,
+        "kraken:BTC/USD",
+    )
+    with pytest.raises(ParseError, match=str(kept.page_id)):
+        parsed(TRADES, kept)
+
+
+def test_a_refusal_in_words_is_no_page():
+    said = (200, {}, b'{"error":["EAPI:Rate limit exceeded"]}')
+    with (
+        venue(kraken_that_says(said)) as (url, _),
+        Client(Settings(twin_url=url)) as client,
+        pytest.raises(Transient) as raised,
+    ):
+        fetched(TRADES, client, "kraken:BTC/USD", "2024-01-01", "2024-01-02")
+    assert raised.value.pages == ()
+
+
+@pytest.mark.parametrize(
+    ("feed", "asked", "named"),
+    [
+        (
+            TRADES,
+            trades([{"a": 1, "p": "1", "q": "1", "T": 10**30, "m": False}], exchange="binance"),
+            "event_at",
+        ),
+        (
+            OHLCV,
+            bars([[1546300800000, "1", "1", "1", "1", "1", 0, "1", [1]]], exchange="binance"),
+            "trade_count",
+        ),
+    ],
+)
+def test_a_value_that_no_column_can_hold_is_named(feed, asked, named):
+    with pytest.raises(ParseError, match=rf"page {asked.page_id}: a {named} that cannot be read"):
+        parsed(feed, asked)
+
+
+def test_a_login_in_an_address_is_not_shown():
+    settings = Settings(providers={"MNEMO_CCXT_URL": SecretStr("http://user:hunter2@127.0.0.1:1/p")})
+    with Client(settings) as client, pytest.raises(Transient) as raised:
+        fetched(TRADES, client, "kraken:BTC/USD", "2024-01-01", "2024-01-02")
+    assert "at http://127.0.0.1:1/p/api.kraken.com/" in str(raised.value)
+    assert "user" not in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
 def test_nobody_answering_is_transient_and_names_the_setting():
     with venue(kraken_that_says(TWO_TRADES)) as (url, _):
         pass
@@ -772,6 +846,26 @@ def test_all_trades_of_a_window_are_fetched_however_the_venue_pages(exchange, si
     got = parsed(TRADES, *pages)["trade_id"].unique().cast(pl.Int64).sort().to_list()
     assert got == [i for i, _ in made]
     assert len(asked) < 40
+
+
+@pytest.mark.parametrize(("exchange", "most"), [("bitfinex", 10_000), ("coinbase", 1000)])
+def test_more_trades_at_one_moment_than_a_page_holds_are_not_skipped_unseen(exchange, most):
+    made = [(1000 + n, START_MS + 5000) for n in range(most + 1)]
+    made += [(200_000, START_MS + 1000), (200_001, START_MS + 9000)]
+    made.sort(key=lambda trade: trade[1])
+
+    def answer(path: str, asked: dict[str, str]):
+        if path in MARKET_LISTS:
+            return {"products": []} if asked.get("product_type") else MARKET_LISTS[path]
+        return page_of_trades(path, asked, made)
+
+    message = rf"{exchange} fetch_trades BTC/USD: {most} trades or more at 2024-01-01T00:00:05"
+    with (
+        venue(answer) as (url, _),
+        Client(Settings(twin_url=url)) as client,
+        pytest.raises(Permanent, match=message),
+    ):
+        fetched(TRADES, client, f"{exchange}:BTC/USD", "2024-01-01", "2024-01-01T00:01")
 
 
 def test_bars_are_asked_for_in_bounded_steps_and_an_empty_one_is_not_the_end():

@@ -180,6 +180,39 @@ def test_a_server_that_says_nothing_is_transient_and_named_with_its_setting():
             client.get(HOST, "/x")
 
 
+@pytest.mark.parametrize(
+    ("address", "shown_as"),
+    [
+        ("http://user:hunter2@127.0.0.1:1/base", "at http://127.0.0.1:1/base (setting"),
+        ("http://user:hun/ter2@127.0.0.1:1", "at http://127.0.0.1:1 (setting"),
+        ("http://user:h#unter2@127.0.0.1:1", "(setting"),
+    ],
+)
+def test_a_login_in_an_address_is_not_shown(address, shown_as):
+    with client_of(Server(url=address)) as client, pytest.raises(Transient) as raised:
+        client.get(HOST, "/x")
+    text = shown(raised.value)
+    assert shown_as in text
+    assert not [part for part in ("user", "hun", "ter2") if part in str(raised.value)]
+
+
+def test_what_an_explanation_refuses_is_kept_only_after_the_last_attempt(server):
+    def explain(answer):
+        if answer.body != b"good":
+            raise Transient("no data")
+
+    server.say(200, b"bad")
+    server.say(200, b"worse")
+
+    def page(answer):
+        return answer.page(feed="f", subject="s", window=None, sequence=0)
+
+    with client_of(server) as client, pytest.raises(Transient) as raised:
+        client.get(HOST, "/x", explain=explain, keep=page)
+    assert [kept.body for kept in raised.value.pages] == [b"worse"]
+    assert "worse" not in str(raised.value)
+
+
 def test_a_refused_connection_is_transient():
     with (
         client_of(Server(url="http://127.0.0.1:1")) as client,

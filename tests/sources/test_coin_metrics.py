@@ -176,6 +176,21 @@ def test_a_page_that_is_no_answer_is_named(body):
         parsed(bad)
 
 
+@pytest.mark.parametrize("name", ["asset", "time", "X"])
+@pytest.mark.parametrize("odd", [["1"], {"v": "1"}, [[]]])
+def test_a_field_that_is_no_text_is_named(name, odd):
+    with pytest.raises(ParseError, match=rf"btc:X@1d, page -?\d+: {name} is a"):
+        told({"asset": "btc", "time": "2020-06-18T00:00:00Z", "X": "1", name: odd}, subject="btc:X@1d")
+
+
+@pytest.mark.parametrize("name", ["asset", "time"])
+def test_a_row_without_what_every_row_has_is_refused(name):
+    said = {"asset": "btc", "time": "2020-06-18T00:00:00Z", "X": "1"}
+    del said[name]
+    with pytest.raises(ParseError, match=rf"btc:X@1d, page -?\d+: a row without {name}"):
+        told(said, subject="btc:X@1d")
+
+
 # How it is asked for
 
 
@@ -372,3 +387,16 @@ def test_ten_years_of_community_data_come_through_paging_whole():
     assert prices.drop_nulls("value")["event_at"].min() == datetime(2010, 7, 18, tzinfo=UTC)
     assert addresses.sort("event_at")["value"].to_list()[-2:] == [721957.0, None]
     assert prices.sort("event_at")["value"].to_list()[-1] == 9251.38129345412
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>maintenance</html>", b'{"data":[{"asset"', b"\xff\xfe\x00", b'{"data":{}}']
+)
+def test_what_came_in_place_of_data_is_kept_as_a_page_that_cannot_be_parsed(body):
+    span = window("2020-06-18", "2020-06-19")
+    with client_at(lambda _: (200, body)) as (client, _), pytest.raises(Transient) as raised:
+        list(FEED.fetch(client, "btc:X@1d", span))
+    (kept,) = raised.value.pages
+    assert (kept.body, kept.http_status, kept.subject, kept.window) == (body, 200, "btc:X@1d", span)
+    with pytest.raises(ParseError, match=str(kept.page_id)):
+        parsed(kept)

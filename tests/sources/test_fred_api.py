@@ -508,6 +508,44 @@ def test_html_with_status_200_is_an_outage():
         list(SERIES.fetch(client, "GDP", WINDOW))
 
 
+GARBAGE = [b"<html>maintenance</html>", b'{"observations": [{"date', b"\xff\xfe\x00", b"[]"]
+
+
+@pytest.mark.parametrize("body", GARBAGE)
+@pytest.mark.parametrize("garbled", ["series", "series/vintagedates", "series/observations"])
+def test_what_came_in_place_of_data_is_kept_as_a_page_that_cannot_be_parsed(garbled, body):
+    archive = Archive(vintages=2)
+
+    def answer(path, asked):
+        return (200, body) if path == f"/fred/{garbled}" else archive.answer(path, asked)
+
+    with client_at(answer) as client, pytest.raises(Transient) as raised:
+        list(OBSERVATIONS.fetch(client, "X", WINDOW))
+    (kept,) = raised.value.pages
+    assert (kept.body, kept.http_status, kept.feed, kept.subject) == (body, 200, OBSERVATIONS.name, "X")
+    assert KEY not in str(kept)
+    with pytest.raises(ParseError, match=str(kept.page_id)):
+        parsed(kept)
+
+
+@pytest.mark.parametrize("name", ["value", "date", "realtime_start"])
+@pytest.mark.parametrize("change", ["renamed", "nested"])
+def test_a_field_that_is_renamed_or_nested_is_named(name, change):
+    said = row("2024-07-01", "2024-10-30", "1")
+    old = said.pop(name)
+    said |= {"val": old} if change == "renamed" else {name: [old]}
+    with pytest.raises(ParseError, match=rf"page -?\d+: .*{name}"):
+        parsed(observed({"observations": [said]}))
+
+
+@pytest.mark.parametrize("odd", [[], {"a": 1}])
+def test_a_description_with_a_list_or_an_object_in_a_text_is_refused(odd):
+    texts = ("id", "title", "frequency_short", "units", "seasonal_adjustment_short", "last_updated")
+    said = {**dict.fromkeys(texts, "x"), "title": odd}
+    with pytest.raises(ParseError, match=r"page -?\d+: title is a"):
+        SERIES.parse(frame(page({"seriess": [said]}, feed=SERIES.name))).collect()
+
+
 def refusal(code: int, message: str) -> bytes:
     return json.dumps({"error_code": code, "error_message": message}).encode()
 

@@ -91,7 +91,7 @@ def test_an_event_becomes_one_row_for_each_outcome_of_each_market() -> None:
         "market_id": "906973",
         "token_id": CUT_25,
         "event_at": datetime(2026, 5, 17, 6, 3, 56, 461150, tzinfo=UTC),
-        "known_at": datetime(2026, 5, 17, 6, 3, 56, 461150, tzinfo=UTC),
+        "known_at": RECEIVED_AT,
         "ingested_at": RECEIVED_AT,
         "page_id": asked["page_id"].item(),
         "provider": "polymarket",
@@ -176,6 +176,16 @@ def test_closing_and_resolution_are_told_apart() -> None:
     closed = market(closed=True, closedTime="2026-03-19 23:20:15+00", umaResolutionStatus="proposed")
     shown = rows_of(closed).select("is_closed", "closed_at", "resolution_status")
     assert shown.row(0) == (True, datetime(2026, 3, 19, 23, 20, 15, tzinfo=UTC), "proposed")
+
+
+def test_prices_of_a_listing_are_known_since_it_was_received_however_long_the_market_is_unchanged() -> None:
+    rows = rows_of(market(updatedAt="2026-01-01T00:00:00Z", volume="12"))
+    assert rows.select("event_at", "known_at", "price", "volume").row(0) == (
+        datetime(2026, 1, 1, tzinfo=UTC),
+        RECEIVED_AT,
+        "0.4",
+        "12",
+    )
 
 
 def test_a_market_without_time_of_change_is_known_since_it_was_received() -> None:
@@ -282,8 +292,17 @@ def test_an_empty_history_is_an_empty_frame() -> None:
         (parse_prices, b'{"error":"invalid filters"}', "has no history"),
         (parse_prices, b'{"history":[[1,2]]}', "not an object"),
         (parse_prices, b'{"history":[{"t":"now","p":1}]}', "time 'now'"),
+        (parse_prices, b'{"history":[{"t":1,"price":1}]}', "a sample without p"),
         (parse_books, b'{"asset_id":"2"}', "is the book of '2'"),
         (parse_books, b'{"asset_id":"1","timestamp":"1","bids":[{}],"asks":[]}', "without a readable price"),
+        *(
+            (
+                parse_books,
+                b'{"asset_id":"1","timestamp":"1","asks":[{"price":"1"}],"bids":[{"price":%s}]}' % price,
+                "without a readable price",
+            )
+            for price in (b'"NaN"', b"NaN", b"null", b"[1]", b"{}", b"true", b'""', b"1e999999999")
+        ),
         (parse_books, b'{"asset_id":"1","timestamp":"1","bids":[]}', "has no asks"),
     ],
 )

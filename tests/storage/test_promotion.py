@@ -1,11 +1,13 @@
 """What promotion promises: bad rows stay out, nothing is lost, nothing is published twice."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 
+from expectations.gate import Gate
 from lakehouse.bronze import Page, bronze_table, pages_frame
 from lakehouse.contract import Column, Table
 from lakehouse.errors import MnemoError
@@ -14,7 +16,7 @@ from lakehouse.ops import QUARANTINE, VERDICTS
 from lakehouse.promotion import promote_pages
 from lakehouse.publish import BLOCKED, UNREADABLE
 from lakehouse.quarantine import held_rows, release
-from lakehouse.store import CommitConflict
+from lakehouse.store import CommitConflict, StoredTable
 from lakehouse.verdict import Batch, Finding, Verdict
 
 DAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -226,18 +228,9 @@ def test_of_two_promotions_at_once_the_later_conflicts_instead_of_overwriting(st
 def test_released_rows_are_those_that_pass_the_rules_of_today(store, run):
     deliver(store, {"a": "1", "b": "-1", "c": "0", "d": "4"})
     promote(store, run)
-    milder = Table(
-        name=FACTS.name,
-        doc=FACTS.doc,
-        columns=(*FACTS.columns[:-1], PRICE.but(above=None, lower=0)),
-        key=FACTS.key,
-        subject=FACTS.subject,
-        owner=FACTS.owner,
-    )
-
     outcome = release(
         store,
-        milder,
+        milder_facts(),
         held_rows(store),
         source=SOURCE,
         parse=parse,
@@ -261,3 +254,97 @@ def test_every_verdict_and_quarantined_row_names_its_batch_and_inputs(store, run
     assert verdict["batch_id"] == kept["batch_id"]
     assert verdict["inputs"] == kept["inputs"] == [SOURCE.name]
     assert json.loads(verdict["reasons"]) == {"price_too_low": 1}
+
+
+def milder_facts() -> Table:
+    """FACTS after its rule was mended: a price may be zero."""
+    return replace(FACTS, columns=(*FACTS.columns[:-1], PRICE.but(above=None, lower=0)))
+
+
+def release_all(store, run, table: Table, parser=parse):
+    held_now = held_rows(store).filter(pl.col("status") == "held")
+    return release(
+        store, table, held_now, source=SOURCE, parse=parser, judge=judge, run=run, parse_error=Unreadable
+    )
+
+
+def test_bad_rows_that_come_again_with_each_full_history_neither_block_it_nor_pile_up(store, run):
+    history = {f"good{n}": "1" for n in range(30)} | {f"bad{n}": "-1" for n in range(4)}
+    gate = Gate(None).judge
+    for day in range(4):
+        deliver(store, history | {f"new{n}": "2" for n in range(day)}, minute=day)
+        promote_pages(
+            store, replace(FACTS, tolerance=0.2), SOURCE, parse, judge=gate, run=run, parse_error=Unreadable
+        )
+
+    assert len(rows(store)) == 33
+    assert len(held(store)) == 4
+
+
+def test_a_row_judged_bad_only_by_the_attempt_after_a_kill_is_kept(store, run, monkeypatch):
+    deliver(store, {"a": "1", "b": "-1", "c": "0.5", "d": "3"})
+    with monkeypatch.context() as patched:
+        append = StoredTable.append
+
+        def dying(self, *args, **kwargs):
+            if self.contract.name == FACTS.name:
+                raise KeyboardInterrupt
+            return append(self, *args, **kwargs)
+
+        patched.setattr(StoredTable, "append", dying)
+        with pytest.raises(KeyboardInterrupt):
+            promote(store, run)
+    stricter = replace(FACTS, columns=(*FACTS.columns[:-1], PRICE.but(above=None, lower=1)))
+
+    promote(store, run, stricter)
+
+    kept = sorted(json.loads(row["row"])["name"] for row in held_rows(store).iter_rows(named=True))
+    assert [name for name, _ in rows(store)] == ["a", "d"]
+    assert set(kept) == {"b", "c"}
+
+
+def test_a_page_that_can_be_read_at_last_loses_none_of_its_rows(store, run):
+    deliver(store, {"a": "1", "b": "-1", "c": "-2"})
+
+    def refuses(pages):
+        if pages.height:
+            raise Unreadable("not yet")
+        return parse(pages)
+
+    promote_pages(store, FACTS, SOURCE, refuses, judge=judge, run=run, parse_error=Unreadable)
+    assert held(store) == [([UNREADABLE], "held")]
+
+    release_all(store, run, FACTS)
+
+    assert rows(store) == [("a", 1.0)]
+    assert sorted(held(store)) == [
+        (["price_too_low"], "held"),
+        (["price_too_low"], "held"),
+        ([UNREADABLE], "released"),
+    ]
+
+
+def test_a_release_killed_before_it_noted_what_it_published_is_noted_by_the_next(store, run, monkeypatch):
+    deliver(store, {"a": "1", "b": "0", "c": "2"})
+    promote(store, run)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "lakehouse.quarantine.mark_released", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            release_all(store, run, milder_facts())
+
+    assert release_all(store, run, milder_facts()) is None
+    assert rows(store) == [("a", 1.0), ("b", 0.0), ("c", 2.0)]
+    assert held(store) == [(["price_too_low"], "released")]
+
+
+def test_an_error_that_a_parser_did_not_foresee_holds_up_only_its_page(store, run):
+    deliver(store, {"a": "1"})
+    deliver(store, [1, 2, 3], minute=1)
+
+    promote(store, run)
+
+    assert rows(store) == [("a", 1.0)]
+    (kept,) = held_rows(store).iter_rows(named=True)
+    assert kept["explanation"].startswith("AttributeError")

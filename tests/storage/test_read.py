@@ -57,6 +57,11 @@ def test_as_of_shows_what_was_known_then(lake, as_of, known):
     assert values(lake.scan(TABLE.name, as_of=as_of)) == known
 
 
+def test_an_old_version_never_stands_in_for_the_newest(lake):
+    assert values(lake.scan(TABLE.name, value=1.6)) == []
+    assert values(lake.scan(TABLE.name, value=1.6, as_of=APRIL)) == [1.6]
+
+
 def test_every_version_can_be_read(lake):
     assert values(lake.scan(TABLE.name, versions=True)) == [1.6, 1.3, 2.8]
 

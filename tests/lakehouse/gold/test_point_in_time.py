@@ -14,6 +14,7 @@ from lakehouse.clean import new_rows
 from lakehouse.conform import conform
 from lakehouse.contract import Table
 from lakehouse.gold import candles, features, macro_panel, volatility
+from lakehouse.lineage import Scope, dirtied
 from lakehouse.model import Model
 from lakehouse.silver import asset_metrics, observations, prediction_markets, trades
 from lakehouse.silver import bars as vendor_bars
@@ -223,3 +224,48 @@ def test_no_input_gives_no_rows(model: Model, inputs_of) -> None:
     built = build(model, nothing)
     assert built.schema == {name: model.table.schema[name] for name in built.columns}
     assert built.is_empty()
+
+
+def of_two_instruments(inputs_of, rng: random.Random) -> Frames:
+    """Two worlds side by side; what is not about an instrument they share."""
+    ours, theirs = inputs_of(rng), inputs_of(rng)
+    other = pl.lit("ETH/USD").alias("instrument_id")
+    return {
+        name: pl.concat([rows, theirs[name].with_columns(other)]) if "instrument_id" in rows.columns else rows
+        for name, rows in ours.items()
+    }
+
+
+@every_model
+@any_inputs
+@given(seed=st.integers(0, 2**32), share=st.sampled_from([0.001, 0.01, 0.3]))
+def test_news_change_only_what_they_dirty_and_that_is_built_from_what_it_needs(
+    model: Model, inputs_of, seed: int, share: float
+) -> None:
+    rng = random.Random(seed)
+    after = of_two_instruments(inputs_of, rng)
+    is_new = {
+        name: pl.Series([rng.random() < share for _ in range(rows.height)], dtype=pl.Boolean)
+        for name, rows in after.items()
+    }
+    before = {name: rows.filter(~is_new[name]) for name, rows in after.items()}
+    lazy = {name: rows.lazy() for name, rows in after.items()}
+
+    news = {name: after[name].filter(is_new[name]).lazy() for name in model.inputs}
+    scope = dirtied(model, news, lazy)
+
+    needed = {name: scope.needed(name, lazy[name]).collect() for name in model.inputs}
+    full = build(model, after)
+    inside = full.lazy().pipe(scope.within).collect().sort(model.table.key)
+    rebuilt = build(model, needed).lazy().pipe(scope.within).collect().sort(model.table.key)
+    assert_frame_equal(rebuilt, inside, check_exact=True)
+    assert_frame_equal(
+        full.join(inside, on=model.table.key, how="anti"),
+        build(model, before).lazy().pipe(lambda rows: outside(scope, rows)).collect().sort(model.table.key),
+        check_exact=True,
+        check_row_order=False,
+    )
+
+
+def outside(scope: Scope, rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.join(scope.within(rows), on=scope.model.table.key, how="anti", nulls_equal=True)

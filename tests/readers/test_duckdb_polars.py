@@ -1,0 +1,34 @@
+"""Polars and DuckDB read every table of the demo by its address, and see the same rows as `lake.scan`."""
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from lakehouse import catalog
+from lakehouse.sql import connect
+
+
+def test_every_table_of_the_demo_is_there(held):
+    assert set(catalog.promotion_order()) <= set(held)
+    assert sum(name.startswith("bronze.") for name in held) > 10
+    assert [name for name in catalog.promotion_order() if held[name].is_empty()] == []
+
+
+def test_polars_by_address_sees_what_the_lake_scans(lake, held, ordered):
+    for name, rows in held.items():
+        assert_frame_equal(ordered(lake.scan(name, versions=True).collect(), name), rows)
+
+
+def test_duckdb_by_address_sees_the_same(lake, held, ordered):
+    with connect(lake.store) as duck:
+        duck.execute("set timezone = 'UTC'")
+        for name, rows in held.items():
+            found = pl.DataFrame(duck.sql(f"select * from delta_scan('{lake.uri(name)}')"))
+            assert_frame_equal(ordered(found, name), rows)
+
+
+@pytest.mark.parametrize("name", catalog.promotion_order())
+def test_sql_and_scan_agree_on_the_newest_version(lake, ordered, name):
+    found = lake.sql(f"select * from {name}")
+
+    assert_frame_equal(ordered(found, name), ordered(lake.scan(name).collect(), name))
