@@ -13,6 +13,7 @@ import structlog
 from lakehouse.bronze import Page, pages_frame
 from lakehouse.coverage import Fetched, Outcome, Part, write_records
 from lakehouse.errors import UsageError
+from lakehouse.promotion import until_settled
 from lakehouse.publish import Run
 from lakehouse.store import Store, StoredTable
 from lakehouse.window import Window
@@ -65,7 +66,8 @@ def ingest(store: Store, feed: Feed, subject: str, window: Window, *, client: Cl
             outcome=outcome,
             detail=detail,
         )
-        return _append(store, feed, window, pages, fetched, run)
+        # A commit that changes the table's columns conflicts with an append: that one begins again.
+        return until_settled(lambda: _append(store, feed, window, pages, fetched, run))
 
     try:
         for page in feed.fetch(client, subject, window):

@@ -74,9 +74,7 @@ def _run(asked: argparse.Namespace, nursery: Nursery, store: Store) -> int:
     ):
         wrong.append(f"{commits} commits in bronze, {asked.writers * asked.commits} expected")
     held = sizes(store)
-    wrong += [
-        f"{name} is empty" for name in ("silver.trades", "gold.candles") if not held[name]
-    ]
+    wrong += [f"{name} is empty" for name in ("silver.trades", "gold.candles") if not held[name]]
     orphans, unknown = leftovers(store)
     wrong += differences(store, asked.seed)  # what the vacuum took was nobody's
     report = {

@@ -7,6 +7,8 @@ from polars.testing import assert_frame_equal
 from lakehouse import catalog
 from lakehouse.sql import connect
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_table_of_the_demo_is_there(held):
     assert set(catalog.promotion_order()) <= set(held)

@@ -12,6 +12,8 @@ from polars.testing import assert_frame_equal
 
 PYTHON, JARS = "MNEMO_TEST_SPARK_PYTHON", "MNEMO_TEST_SPARK_JARS"
 
+pytestmark = pytest.mark.slow
+
 
 def test_spark_sees_the_rows_that_polars_sees(lake, held, ordered, tmp_path):
     python, jars = _spark()

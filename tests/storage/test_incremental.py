@@ -145,6 +145,7 @@ def contents(store, table: Table) -> pl.DataFrame:
     return store.open(table).scan().collect().sort(table.key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_gold_made_from_each_batch_equals_gold_made_whole_at_each_batch(
     settings, tmp_path, run, monkeypatch, seed
