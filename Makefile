@@ -33,17 +33,17 @@ test: setup ## Run all tests
 	$(RUN) pytest
 
 test-crash: setup ## Kill -9, crowds of writers, a failing store: the long runs (SEED=n repeats one)
-	$(RUN) pytest -n0 -s -rs --thorough $(if $(SEED),--seed $(SEED)) tests/crash tests/storage/test_store_faults.py
+	$(RUN) pytest -n0 -s -rs -m '' --thorough $(if $(SEED),--seed $(SEED)) tests/crash tests/storage/test_store_faults.py
 
 test-minio: setup $(if $(shell command -v go),.cache/minio/minio) ## The storage tests against a real MinIO, built where Go is there
-	$(RUN) python tests/stores/minio.py .cache/minio/minio $(RUN) pytest tests/storage
+	$(RUN) python tests/stores/minio.py .cache/minio/minio $(RUN) pytest -m '' tests/storage
 
 .cache/minio/minio:
 	GOBIN=$(CURDIR)/.cache/minio go install github.com/minio/minio@$(MINIO_VERSION)
 
 test-spark: setup $(if $(and $(shell command -v java),$(shell command -v mvn)),.cache/spark/.ready) ## Read every demo table with Apache Spark, where Java and Maven are there
 	MNEMO_TEST_SPARK_PYTHON=.cache/spark/env/bin/python MNEMO_TEST_SPARK_JARS=.cache/spark/jars \
-	  $(RUN) pytest -n0 -rs tests/readers
+	  $(RUN) pytest -n0 -rs -m '' tests/readers
 
 .cache/spark/.ready: tests/readers/spark-jars.xml
 	$(UV) venv --quiet --clear --python 3.11 .cache/spark/env
