@@ -32,8 +32,9 @@ demo: setup ## Run the main job on recorded provider data, from bytes to gold
 test: setup ## Run all tests
 	$(RUN) pytest
 
-test-crash: setup ## Kill -9, crowds of writers, a failing store: the long runs (SEED=n repeats one)
-	$(RUN) pytest -n0 -s -rs -m '' --thorough $(if $(SEED),--seed $(SEED)) tests/crash tests/storage/test_store_faults.py
+test-crash: setup ## Kill -9, crowds of writers, a failing store, any order: the long runs (SEED=n repeats one)
+	$(RUN) pytest -n0 -s -rs -m '' --thorough --hypothesis-profile thorough $(if $(SEED),--seed $(SEED)) \
+	  tests/crash tests/storage/test_store_faults.py tests/storage/test_properties.py
 
 test-minio: setup $(if $(shell command -v go),.cache/minio/minio) ## The storage tests against a real MinIO, built where Go is there
 	$(RUN) python tests/stores/minio.py .cache/minio/minio $(RUN) pytest -m '' tests/storage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -13,6 +13,7 @@ from lakehouse.verdict import REASONS
 CONTRADICTS = "contradicts_published"
 """Reason of a row whose immutable key is already published with other contents."""
 
+_TICK = timedelta(microseconds=1)
 _SAID = "__said"
 _STORED = "__stored"
 _NUMBER = "__number"
@@ -42,6 +43,34 @@ def new_rows(table: Table, batch: pl.DataFrame, stored: pl.DataFrame) -> pl.Data
     good, bad = batch.filter(is_good), batch.filter(~is_good)
     find = _new_versions if table.keeps_revisions else _new_facts
     return pl.concat([find(table, good, stored), bad])
+
+
+def new_builds(table: Table, built: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """The rows that are new in what was built again; `built` holds every version of its facts.
+
+    What is published stands, also where input that came late makes an old version come out differently. If that
+    changes what holds now, it is a version of its own, known from the receipt of that input on.
+    """
+    is_good = pl.col(REASONS).list.len() == 0
+    good, bad = built.filter(is_good), built.filter(~is_good)
+    fresh = good.join(stored, on=table.key, how="anti", nulls_equal=True).unique(
+        table.key, maintain_order=True
+    )
+    if not table.keeps_revisions:
+        return pl.concat([fresh, bad])
+    current = _newest(table, pl.concat([stored, fresh], how="diagonal"))
+    both = _newest(table, good).join(
+        current.select(*table.identity, __now=_SAID, __since="known_at"), on=table.identity, nulls_equal=True
+    )
+    is_late = pl.col(_SAID) != pl.col("__now")
+    after = pl.max_horizontal("ingested_at", pl.col("__since") + _TICK)
+    restated = both.filter(is_late).with_columns(known_at=after).select(built.columns)
+    return pl.concat([fresh, restated, bad])
+
+
+def _newest(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """The newest version of each fact, with a number for what it says."""
+    return _with_said(table, rows.sort("known_at").unique(table.identity, keep="last"))
 
 
 def _new_facts(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:

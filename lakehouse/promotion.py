@@ -20,7 +20,7 @@ from typing import TypeVar
 import polars as pl
 import structlog
 
-from lakehouse.clean import CONTRADICTS, new_rows
+from lakehouse.clean import new_builds, new_rows
 from lakehouse.conform import conform
 from lakehouse.contract import Table
 from lakehouse.errors import Contention, MnemoError
@@ -29,7 +29,7 @@ from lakehouse.model import Model
 from lakehouse.ops import VERDICTS
 from lakehouse.publish import Candidate, Promoted, Run, batch_id_of, positions_of, settle
 from lakehouse.store import CommitConflict, Store, StoredTable
-from lakehouse.verdict import REASONS, Judge
+from lakehouse.verdict import Judge
 
 log = structlog.get_logger()
 
@@ -108,7 +108,7 @@ def _promote_next_pages(
         return None
     new = pages.changes(max(done, 0), upto)
     rows, unreadable = parse_what_can_be(parse, new, parse_error)
-    cleaned, repeats = clean(table, target, rows)
+    cleaned, repeats = _what_is_new(target, rows, new_rows)
     candidate = Candidate(
         batch_id=batch_id_of(app, done, upto),
         inputs=(pages.contract.name,),
@@ -128,13 +128,13 @@ def _promote_model_once(store: Store, model: Model, judge: Judge, run: Run) -> P
     if all(target.position(app) >= version for app, version in positions.items()):
         return None
     scope = None if _was_blocked(store, model.table) else _dirtied(model, target, inputs)
-    cleaned, repeats = clean(model.table, target, build_model(model, inputs, scope))
+    cleaned, repeats = _what_is_new(target, build_model(model, inputs, scope), new_builds)
     candidate = Candidate(
         batch_id=batch_id_of(model.table.name, *sorted(positions.items())),
         inputs=model.inputs,
         positions=positions,
         begun=positions_of(store.open(VERDICTS), positions),
-        rows=_without_rewritten_past(cleaned),
+        rows=cleaned,
         repeats=repeats,
     )
     return settle(store, target, candidate, judge, run)
@@ -186,11 +186,6 @@ def position_name(table: Table, source: StoredTable) -> str:
     return f"{table.name}<-{source.id}"
 
 
-def _without_rewritten_past(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rebuilt with input that came late, superseded versions come out differently; what was published then stands."""
-    return rows.filter(~pl.col(REASONS).list.contains(CONTRADICTS))
-
-
 def _input_tables(model: Model) -> dict[str, Table]:
     from lakehouse.catalog import table  # the catalog imports every model
 
@@ -218,11 +213,14 @@ def parse_what_can_be(
     return pl.concat(frames, how="vertical_relaxed").lazy(), tuple(unreadable)
 
 
-def clean(table: Table, target: StoredTable, rows: pl.LazyFrame) -> tuple[pl.DataFrame, int]:
+def _what_is_new(
+    target: StoredTable, rows: pl.LazyFrame, find: Callable[[Table, pl.DataFrame, pl.DataFrame], pl.DataFrame]
+) -> tuple[pl.DataFrame, int]:
     """The conformed rows that the target does not hold yet, and how many came that it does."""
+    table = target.contract
     batch = conform(table, rows).collect(engine="streaming")
-    fresh = new_rows(table, batch, stored_alike(table, target, batch))
-    return fresh, batch.height - fresh.height
+    fresh = find(table, batch, stored_alike(table, target, batch))
+    return fresh, max(0, batch.height - fresh.height)
 
 
 def stored_alike(table: Table, target: StoredTable, batch: pl.DataFrame) -> pl.DataFrame:

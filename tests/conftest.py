@@ -21,6 +21,7 @@ from lakehouse.store import Store, open_store
 
 # A busy machine is not a failure.
 hypothesis.settings.register_profile("mnemo", deadline=None)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("mnemo")
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.clean import CONTRADICTS, new_rows
+from lakehouse.clean import CONTRADICTS, new_builds, new_rows
 from lakehouse.contract import Column, Table
 from lakehouse.fields import EVENT_AT, INGESTED_AT, KNOWN_AT, PAGE_ID
 
@@ -212,3 +212,39 @@ def test_delivering_everything_again_publishes_nothing(deliveries):
     once = publish(VERSIONS, [deliveries])[0]
 
     assert publish(VERSIONS, [deliveries, deliveries])[0] == once
+
+
+@pytest.mark.parametrize(
+    ("stored", "built", "expected"),
+    [
+        pytest.param(
+            [("bar", 2, 2, 8)],
+            [("bar", 1, 5, 10)],
+            [("bar", 1, 10), ("bar", 5, 10)],
+            id="what-holds-now-was-known-before",
+        ),
+        pytest.param(
+            [("bar", 1, 1, 10), ("bar", 2, 2, 8)],
+            [("bar", 1, 5, 10)],
+            [("bar", 5, 10)],
+            id="a-version-is-not-built-any-more",
+        ),
+        pytest.param([("bar", 1, 1, 8)], [("bar", 1, 1, 8)], [], id="built-alike"),
+        pytest.param(
+            [("bar", 1, 1, 8), ("bar", 2, 2, 9)],
+            [("bar", 1, 5, 7), ("bar", 2, 5, 9)],
+            [],
+            id="only-the-past-comes-out-differently",
+        ),
+        pytest.param(
+            [("bar", 9, 2, 8)],
+            [("bar", 1, 5, 10)],
+            [("bar", 1, 10), ("bar", 9, 10)],
+            id="received-before-it-was-public",
+        ),
+    ],
+)
+def test_late_input_sets_right_what_holds_now_and_leaves_what_was_published(stored, built, expected):
+    found = new_builds(VERSIONS, batch(built), batch(stored).select(VERSIONS.schema.names()))
+
+    assert brief(found) == expected
