@@ -45,11 +45,14 @@ def new_rows(table: Table, batch: pl.DataFrame, stored: pl.DataFrame) -> pl.Data
     return pl.concat([find(table, good, stored), bad])
 
 
-def new_builds(table: Table, built: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """The rows that are new in what was built again; `built` holds every version of its facts.
+def new_builds(
+    table: Table, built: pl.DataFrame, stored: pl.DataFrame, *, has_every_version: bool
+) -> pl.DataFrame:
+    """The rows that are new in what was built again.
 
     What is published stands, also where input that came late makes an old version come out differently. If that
-    changes what holds now, it is a version of its own, known from the receipt of that input on.
+    changes what holds now, it is a version of its own, known from the receipt of that input on. Unless `built` has
+    every version of its facts, nothing is said of those whose newest version is not among them.
     """
     is_good = pl.col(REASONS).list.len() == 0
     good, bad = built.filter(is_good), built.filter(~is_good)
@@ -62,7 +65,9 @@ def new_builds(table: Table, built: pl.DataFrame, stored: pl.DataFrame) -> pl.Da
     both = _newest(table, good).join(
         current.select(*table.identity, __now=_SAID, __since="known_at"), on=table.identity, nulls_equal=True
     )
-    is_late = pl.col(_SAID) != pl.col("__now")
+    is_late = (pl.col(_SAID) != pl.col("__now")) & (
+        pl.lit(has_every_version) | (pl.col("known_at") >= pl.col("__since"))
+    )
     after = pl.max_horizontal("ingested_at", pl.col("__since") + _TICK)
     restated = both.filter(is_late).with_columns(known_at=after).select(built.columns)
     return pl.concat([fresh, restated, bad])

@@ -77,6 +77,11 @@ class Model:
                 raise ValueError(f"{self.table.name}: the reach of {reach.input} by {reach.at} needs a grid")
 
     @property
+    def builds_every_version(self) -> bool:
+        """Whether a piece holds every version of its facts: pieces of `known_at` hold those since then."""
+        return self.clock != "known_at"
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """The tables that it reads."""
         return tuple(dict.fromkeys(reach.input for reach in self.reaches))

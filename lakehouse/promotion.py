@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import polars as pl
@@ -128,7 +129,8 @@ def _promote_model_once(store: Store, model: Model, judge: Judge, run: Run) -> P
     if all(target.position(app) >= version for app, version in positions.items()):
         return None
     scope = None if _was_blocked(store, model.table) else _dirtied(model, target, inputs)
-    cleaned, repeats = _what_is_new(target, build_model(model, inputs, scope), new_builds)
+    find = partial(new_builds, has_every_version=model.builds_every_version)
+    cleaned, repeats = _what_is_new(target, build_model(model, inputs, scope), find)
     candidate = Candidate(
         batch_id=batch_id_of(model.table.name, *sorted(positions.items())),
         inputs=model.inputs,

@@ -245,6 +245,16 @@ def test_delivering_everything_again_publishes_nothing(deliveries):
     ],
 )
 def test_late_input_sets_right_what_holds_now_and_leaves_what_was_published(stored, built, expected):
-    found = new_builds(VERSIONS, batch(built), batch(stored).select(VERSIONS.schema.names()))
+    held = batch(stored).select(VERSIONS.schema.names())
+
+    found = new_builds(VERSIONS, batch(built), held, has_every_version=True)
 
     assert brief(found) == expected
+
+
+def test_of_a_fact_whose_newest_version_was_not_built_again_nothing_is_said():
+    held = batch([("bar", 2, 2, 8)]).select(VERSIONS.schema.names())
+
+    found = new_builds(VERSIONS, batch([("bar", 1, 5, 10)]), held, has_every_version=False)
+
+    assert brief(found) == [("bar", 1, 10)]

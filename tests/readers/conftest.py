@@ -1,5 +1,9 @@
-"""The lake of the demo, filled once: recorded answers over real HTTP, every table promoted."""
+"""The lake of the demo, filled once: recorded answers over real HTTP, every table promoted.
 
+Or the one that MNEMO_TEST_LAKE names, on the server of MNEMO_TEST_S3_ENDPOINT: one that was migrated, say.
+"""
+
+import os
 import uuid
 from datetime import UTC, datetime
 
@@ -23,8 +27,9 @@ from sources.watchlist import read_watchlist, recordings_folder
 @pytest.fixture(scope="session")
 def lake(s3) -> Lake:
     """The tables are what readers see here: the gate lets everything through that keeps the row rules."""
+    named = os.environ.get("MNEMO_TEST_LAKE")
     settings = Settings(
-        lake=f"s3://lake/{uuid.uuid4().hex}",
+        lake=named or f"s3://lake/{uuid.uuid4().hex}",
         s3_endpoint=s3.endpoint,
         s3_access_key=s3.access_key,
         s3_secret_key=s3.secret_key,
@@ -32,6 +37,8 @@ def lake(s3) -> Lake:
     )
     run = Run(run_id="readers", code_version="0", now=lambda: datetime.now(UTC))
     store = open_store(settings)
+    if named:
+        return Lake(store)
     with running_twin(recordings_folder(settings)) as twin_url:
         settings = settings.model_copy(update={"twin_url": twin_url})
         with Client(settings) as client:
