@@ -117,12 +117,12 @@ def _heard_out(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
     rows = _in_order_of_arrival(rows).with_columns(pl.struct(table.identity).rank("dense").alias("__fact"))
     heard: list[tuple[int, datetime, bool]] = []
     facts: dict[int, _Fact] = {}
-    columns = ("__fact", _NUMBER, _STORED, "known_at", "ingested_at", _SAID)
-    for fact_id, number, is_stored, known_at, received_at, said in rows.select(columns).iter_rows():
+    columns = ("__fact", _NUMBER, _STORED, "known_at", "ingested_at", _SAID, _is_estimated(table))
+    for fact_id, number, is_stored, known_at, received_at, said, is_guess in rows.select(columns).iter_rows():
         fact = facts.setdefault(fact_id, _Fact())
         if is_stored:
             fact.publish(known_at, received_at, said)
-        elif (version := fact.hear(known_at, received_at, said)) is not None:
+        elif (version := fact.hear(known_at, received_at, said, is_guess=is_guess)) is not None:
             heard.append((number, *version))
     schema = {_NUMBER: pl.get_index_type(), "__at": rows.schema["known_at"], "__contradicts": pl.Boolean}
     versions = pl.DataFrame(heard, schema=schema, orient="row")
@@ -137,6 +137,13 @@ def _heard_out(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _is_estimated(table: Table) -> pl.Expr:
+    """Whether `known_at` is our estimate."""
+    has_basis = "known_at_basis" in table.schema
+    is_estimated = pl.col("known_at_basis").eq_missing("estimated") if has_basis else pl.lit(value=False)
+    return is_estimated.alias("__is_estimated")
+
+
 @dataclass
 class _Fact:
     """What is published of one fact: by `known_at`, what each version says and when it was received."""
@@ -149,11 +156,16 @@ class _Fact:
         if known_at != received_at and (self.newest_claim is None or known_at > self.newest_claim):
             self.newest_claim = known_at
 
-    def hear(self, known_at: datetime, received_at: datetime, said: int) -> tuple[datetime, bool] | None:
-        """When a delivery's version was known and whether it contradicts what is published; None for a repeat."""
-        is_claim = known_at != received_at
+    def hear(
+        self, known_at: datetime, received_at: datetime, said: int, *, is_guess: bool
+    ) -> tuple[datetime, bool] | None:
+        """When a delivery's version was known and whether it contradicts what is published; None for a repeat.
+
+        A date that we estimate is the first version's: of what replaces a version nobody knows more than its receipt.
+        """
         if self.versions.get(known_at) == (said, received_at):
             return None  # that very delivery has been heard
+        is_claim = known_at != received_at and not (is_guess and self.versions)
         if is_claim and known_at not in self.versions:
             at = known_at
         elif is_claim and self.newest_claim is not None and known_at < self.newest_claim:

@@ -1,5 +1,6 @@
 """What is new in a batch: the same rows however the deliveries were cut into batches."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from lakehouse.clean import CONTRADICTS, new_builds, new_rows
 from lakehouse.contract import Column, Table
-from lakehouse.fields import EVENT_AT, INGESTED_AT, KNOWN_AT, PAGE_ID
+from lakehouse.fields import EVENT_AT, INGESTED_AT, KNOWN_AT, KNOWN_AT_BASIS, PAGE_ID
 
 DAY = datetime(2024, 1, 1, tzinfo=UTC)
 NAME = Column(name="name", dtype=pl.String(), doc="Name.")
@@ -132,6 +133,17 @@ def test_what_a_revision_promoted_late_hides_is_set_right_by_the_next_delivery()
 
     assert publish(VERSIONS, late)[0] == [("a", 0, 5), ("a", 2, 6)]
     assert publish(VERSIONS, [*late, [("a", 0, 4, 5)]])[0] == [("a", 0, 5), ("a", 2, 6), ("a", 4, 5)]
+
+
+def test_what_replaces_a_version_is_known_from_its_receipt_and_not_from_an_estimate():
+    """A quarter received on day 100, estimated to be public on day 120, and told differently on day 130."""
+    basis = KNOWN_AT_BASIS
+    table = replace(VERSIONS, columns=(*COLUMNS, basis))
+    told = batch([("q", 100, 100, 1), ("q", 120, 130, 2)]).with_columns(pl.lit("estimated").alias(basis.name))
+
+    rows = new_rows(table, told, told.clear().select(table.schema.names()))
+
+    assert brief(rows) == [("q", 100, 1), ("q", 130, 2)]
 
 
 PRICES = st.integers(1, 3)
