@@ -56,7 +56,8 @@ def custom_rules(table: Table) -> dict[str, Rule]:
 
 def rule_columns(rule: Rule) -> list[str]:
     """The columns that the rule is about."""
-    return [name for name in rule.check.meta.root_names() if name not in (REASONS, REMARKS)]
+    names = dict.fromkeys(rule.check.meta.root_names())
+    return [name for name in names if name not in (REASONS, REMARKS)]
 
 
 def _of_whole_batch(table: Table) -> Iterator[Any]:

@@ -29,9 +29,9 @@ _SAFE_WHOLE = 2**53
 def conform(table: Table, frame: pl.LazyFrame) -> pl.LazyFrame:
     """The table's columns in order, plus `reasons` and `remarks`: lists of rule names, empty for a clean row.
 
-    The frame holds every column that is not derived. Numbers may come as the provider's own text, whole ones in
-    any width; a value that is not a number, not whole where it must be, or not held exactly by its type is a
-    reason or a remark. NaN is missing. Raises ContractError with all missing, extra and mistyped columns.
+    The frame holds every column that is not derived. Numbers may come as the provider's own text, in lists too,
+    whole ones in any width; a value that is not a number, not whole where it must be, or not held exactly by its
+    type is a reason or a remark. NaN is missing. Raises ContractError with all missing, extra and mistyped columns.
     """
     given = frame.collect_schema()
     stored = [column for column in table.columns if column.derived is None]
@@ -64,21 +64,23 @@ def explain_reason(table: Table, name: str) -> str:
 def reading_rules(table: Table) -> Iterator[Rule]:
     """What reading the values of numeric columns may find; the checks look into a conformed frame's lists."""
     for column in table.columns:
-        if column.derived is None and column.dtype.is_numeric():
+        is_float = column.dtype.is_float() or column.is_float_list
+        if column.derived is None and (column.dtype.is_numeric() or is_float):
             yield _reading_rule(column, "not_a_number", "is not a number")
         if column.derived is None and column.dtype.is_integer():
             yield _reading_rule(column, "not_whole", f"is not a whole number that fits {column.dtype}")
-        if column.derived is None and column.dtype.is_float():
-            yield _reading_rule(
-                column, "rounded", f"has more digits than {column.dtype} holds", severity="warning"
-            )
+        if column.derived is None and is_float:
+            yield _reading_rule(column, "rounded", "has more digits than Float64 holds", severity="warning")
 
 
 def _reading_rule(column: Column, suffix: str, meaning: str, *, severity: Severity = "critical") -> Rule:
     name = f"{column.name}_{suffix}"
     listed_in = pl.col(REASONS if severity == "critical" else REMARKS)
     # What could not be read is null now, what was rounded is not: the value itself tells where to look.
-    is_other = pl.col(column.name).is_not_null() if severity == "critical" else pl.col(column.name).is_null()
+    is_null = pl.col(column.name).is_null()
+    if severity == "critical" and column.is_float_list:
+        is_null = pl.col(column.name).list.eval(pl.element().is_null()).list.any().fill_null(value=True)
+    is_other = ~is_null if severity == "critical" else is_null
     check = is_other | ~listed_in.list.contains(name)
     return Rule(name=name, check=check, reason=f"{column.name} {meaning}", severity=severity)
 
@@ -120,10 +122,20 @@ def _is_readable(wanted: pl.DataType, given: pl.DataType) -> bool:
         return isinstance(given, pl.Categorical | pl.Enum)
     if wanted.is_integer():
         return given.is_integer() or given in (pl.String(), pl.Float64())
+    if isinstance(wanted, pl.List) and isinstance(given, pl.List):
+        return _is_readable(_inner(wanted), _inner(given))
     return wanted == pl.Float64() and (given.is_integer() or given == pl.String())
 
 
+def _inner(dtype: pl.List) -> pl.DataType:
+    return dtype.inner() if isinstance(dtype.inner, type) else dtype.inner
+
+
 def _read(column: Column, given: pl.DataType) -> _Reading:
+    if column.is_float_list and given == pl.List(pl.String()):
+        return _floats_from_texts(column)
+    if column.is_float_list:
+        return _Reading(pl.col(column.name).cast(column.dtype).list.eval(pl.element().fill_nan(None)))
     if given == pl.String() and column.dtype.is_float():
         return _float_from_text(column)
     if given == pl.String() and column.dtype.is_integer():
@@ -154,6 +166,35 @@ def _float_from_text(column: Column) -> _Reading:
             _Flaw(f"{column.name}_rounded", rounded, severity="warning"),
         ),
     )
+
+
+def _floats_from_texts(column: Column) -> _Reading:
+    """Lists of text, each element judged as a text of its own."""
+    texts = pl.col(column.name)
+    numbers = texts.list.eval(pl.element().cast(pl.Float64, strict=False))
+    is_unread = (
+        texts.list.eval(pl.element().is_not_null() & pl.element().cast(pl.Float64, strict=False).is_null())
+    ).list.any()
+    rounded = pl.map_batches(
+        [texts, numbers],
+        lambda pair: _is_any_rounded(pair[0], pair[1]),
+        return_dtype=pl.Boolean,
+        is_elementwise=True,
+    )
+    return _Reading(
+        numbers.list.eval(pl.element().fill_nan(None)),
+        (
+            _Flaw(f"{column.name}_not_a_number", is_unread.fill_null(value=False)),
+            _Flaw(f"{column.name}_rounded", rounded, severity="warning"),
+        ),
+    )
+
+
+def _is_any_rounded(texts: pl.Series, numbers: pl.Series) -> pl.Series:
+    """Where one of a list's numbers is not exactly what its text says."""
+    flat = pl.DataFrame({"text": texts, "number": numbers}).with_row_index("row").explode("text", "number")
+    rounded = flat.filter(_is_rounded(flat["text"], flat["number"]))["row"]
+    return pl.Series(range(texts.len()), dtype=rounded.dtype).is_in(rounded.implode())
 
 
 def _whole_from_text(column: Column) -> _Reading:

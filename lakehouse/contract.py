@@ -7,7 +7,7 @@ freshness and the data dictionary are all read from here. Nothing here touches s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -56,10 +56,13 @@ class Column:
     def type_name(self) -> str:
         """The type as people say it; times are in UTC, to the microsecond."""
         if isinstance(self.dtype, pl.List):
-            return "list of text"
-        return {pl.String: "text", pl.Datetime: "time", pl.Binary: "bytes"}.get(
-            type(self.dtype), str(self.dtype).lower()
-        )
+            return f"list of {_type_name(self.dtype.inner)}"
+        return _type_name(self.dtype)
+
+    @property
+    def is_float_list(self) -> bool:
+        """Whether it holds lists of floating point numbers."""
+        return isinstance(self.dtype, pl.List) and self.dtype.inner.is_float()
 
     def but(self, **changes: object) -> Column:
         """The same column with some facts changed, for the table that needs it so."""
@@ -69,14 +72,14 @@ class Column:
         """The row rules that follow from the declaration."""
         column = pl.col(self.name)
         if not self.nullable:
-            yield Rule(
-                name=f"{self.name}_missing", check=column.is_not_null(), reason=f"{self.name} is missing"
-            )
-        if self.dtype.is_float():
-            finite = column.is_finite()
-            yield Rule(
-                name=f"{self.name}_not_finite", check=finite, reason=f"{self.name} is not a finite number"
-            )
+            reason = f"{self.name} is missing"
+            is_there = self._each(pl.Expr.is_not_null)
+            # A list that is null has no numbers to judge.
+            check = is_there.fill_null(value=False) if self.is_float_list else is_there
+            yield Rule(name=f"{self.name}_missing", check=check, reason=reason)
+        if self.dtype.is_float() or self.is_float_list:
+            reason = f"{self.name} is not a finite number"
+            yield Rule(name=f"{self.name}_not_finite", check=self._each(pl.Expr.is_finite), reason=reason)
         if self.lower is not None:
             reason = f"{self.name} is below {self.lower:g}"
             yield Rule(name=f"{self.name}_too_low", check=column >= self.lower, reason=reason)
@@ -93,6 +96,11 @@ class Column:
             reason = f"{self.name} does not look like {self.pattern}"
             yield Rule(name=f"{self.name}_malformed", check=column.str.contains(self.pattern), reason=reason)
 
+    def _each(self, test: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
+        """Whether a value passes, of a list each of its numbers."""
+        column = pl.col(self.name)
+        return column.list.eval(test(pl.element())).list.all() if self.is_float_list else test(column)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Migration:
@@ -108,13 +116,28 @@ class Migration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Census:
+    """That a delivery is whole: rows which share `of` and their receipt are all that there is of it at that moment.
+
+    What the next one of it does not name is gone: its last version is told again with the values of `gone`, known
+    when that one was received (`lakehouse.vanished`). A row with nothing in a column of `of` is part of no census.
+    `ends` is the column with the time from which on a fact is expected to be gone, if there is one.
+    """
+
+    of: tuple[str, ...]
+    gone: Mapping[str, Cell]
+    ends: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """A table's whole contract.
 
     `key` names the columns that tell one row from another. Where `known_at` is among them the table keeps
     revisions: one row for each version of a fact. `tolerance` is the share of rows that may break critical rules
     before the whole batch is held back; one row may always. `subject` names the key columns that say what a row is
-    about; `freshness` is the longest time that may pass without a new row.
+    about; `freshness` is the longest time that may pass without a new row; `census` says that what is no longer named
+    is gone.
     """
 
     name: str
@@ -128,12 +151,19 @@ class Table:
     rules: tuple[Rule, ...] = ()
     tolerance: float = 0.05
     freshness: timedelta | None = None
+    census: Census | None = None
     migrations: tuple[Migration, ...] = ()
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
         repeated = sorted({name for name in names if names.count(name) > 1})
-        unknown = sorted({*self.key, *self.subject, *self.partition_by, self.time_column} - set(names))
+        used = {*self.key, *self.subject, *self.partition_by, self.time_column}
+        used |= (
+            {*self.census.of, *self.census.gone, self.census.ends or self.time_column}
+            if self.census
+            else set()
+        )
+        unknown = sorted(used - set(names))
         if repeated or unknown:
             raise ValueError(
                 f"{self.name}: columns declared twice {repeated}, used but not declared {unknown}"
@@ -185,7 +215,7 @@ class Table:
         """Twelve hex digits that change with the contract; written into every commit."""
         said = [(c.name, str(c.dtype), c.unit, c.nullable) for c in self.columns]
         rules = [(rule.name, str(rule.check), rule.severity) for rule in self.row_rules]
-        return hashlib.sha256(repr((self.name, said, self.key, rules)).encode()).hexdigest()[:12]
+        return hashlib.sha256(repr((self.name, said, self.key, rules, self.census)).encode()).hexdigest()[:12]
 
     def column(self, name: str) -> Column:
         """The column of that name; KeyError when there is none."""
@@ -193,3 +223,8 @@ class Table:
             if column.name == name:
                 return column
         raise KeyError(f"{self.name} has no column {name}")
+
+
+def _type_name(dtype: object) -> str:
+    names = {pl.String: "text", pl.Datetime: "time", pl.Binary: "bytes"}
+    return next((name for known, name in names.items() if dtype == known), str(dtype).lower())

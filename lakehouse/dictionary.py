@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lakehouse.bronze import bronze_table
 from lakehouse.catalog import models, tables
-from lakehouse.contract import Column, Table
+from lakehouse.contract import Census, Column, Table
 
 
 def tables_page() -> str:
@@ -23,6 +23,7 @@ def _section(table: Table) -> str:
         "Keeps revisions: a changed fact is a new row with a later `known_at`."
         if table.keeps_revisions
         else "",
+        _whole_lists(table.census) if table.census else "",
         f"Built from {_code(models()[table.name].inputs)}." if table.name in models() else "",
         f"A batch is held back when more than one row and {table.tolerance:.0%} of all break a rule.",
         f"Goes stale after {table.freshness.total_seconds() / 86400:g} days without a new row."
@@ -35,6 +36,14 @@ def _section(table: Table) -> str:
     if rules:
         parts.append("Rules beyond those of the columns:\n\n" + "\n".join(rules))
     return "\n\n".join(parts)
+
+
+def _whole_lists(census: Census) -> str:
+    gone = ", ".join(f"`{name}` {str(value).lower()}" for name, value in census.gone.items())
+    return (
+        f"Rows with one {_code(census.of)} and one receipt are a whole list: what the next one does not name is told "
+        f"again with {gone}, known from that receipt on."
+    )
 
 
 def _columns(columns: Iterable[Column]) -> str:

@@ -30,6 +30,7 @@ from lakehouse.model import Model
 from lakehouse.ops import VERDICTS
 from lakehouse.publish import Candidate, Promoted, Run, batch_id_of, positions_of, settle
 from lakehouse.store import CommitConflict, Store, StoredTable
+from lakehouse.vanished import with_vanished
 from lakehouse.verdict import Judge
 
 log = structlog.get_logger()
@@ -220,9 +221,18 @@ def _what_is_new(
 ) -> tuple[pl.DataFrame, int]:
     """The conformed rows that the target does not hold yet, and how many came that it does."""
     table = target.contract
-    batch = conform(table, rows).collect(engine="streaming")
+    batch = with_gone(target, conform(table, rows).collect(engine="streaming"))
     fresh = find(table, batch, stored_alike(table, target, batch))
     return fresh, max(0, batch.height - fresh.height)
+
+
+def with_gone(target: StoredTable, batch: pl.DataFrame) -> pl.DataFrame:
+    """A conformed batch with what it shows to be gone, where the table is told by whole deliveries."""
+    table = target.contract
+    if table.census is None or batch.is_empty():
+        return batch
+    is_of = [pl.col(name).is_in(batch[name].unique().drop_nulls().implode()) for name in table.census.of]
+    return with_vanished(table, batch, target.scan().filter(*is_of).collect())
 
 
 def stored_alike(table: Table, target: StoredTable, batch: pl.DataFrame) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from lakehouse.conform import conform
 from lakehouse.contract import Table
 from lakehouse.errors import MnemoError, UsageError
 from lakehouse.ops import QUARANTINE, VERDICTS
-from lakehouse.promotion import Parse, parse_what_can_be, stored_alike, until_settled
+from lakehouse.promotion import Parse, parse_what_can_be, stored_alike, until_settled, with_gone
 from lakehouse.publish import Candidate, Promoted, Run, batch_id_of, hold_back, positions_of, settle
 from lakehouse.store import Store, StoredTable
 from lakehouse.verdict import REASONS, Judge
@@ -51,7 +51,7 @@ def release(
     wanted = held["page_id"].drop_nulls().unique()
     pages = stored.scan().filter(pl.col("page_id").is_in(wanted.implode())).collect()
     rows, unreadable = parse_what_can_be(parse, pages, parse_error)
-    told = conform(table, rows).collect()
+    told = with_gone(store.open(table), conform(table, rows).collect())
     outcome = until_settled(lambda: _publish_passing(store, table, source, told, held, judge, run))
     if outcome is None or outcome.level != "blocked":
         good = told.filter(pl.col(REASONS).list.len() == 0)

@@ -34,6 +34,7 @@ from lakehouse.promotion import (
 from lakehouse.publish import BLOCKED, Candidate, Promoted, Run, batch_id_of, positions_of, settle
 from lakehouse.quarantine import held_rows, identity_of, mark_released
 from lakehouse.store import Store, StoredTable
+from lakehouse.vanished import with_vanished
 from lakehouse.verdict import REASONS, Judge
 
 Feeding = tuple[Table, Parse]
@@ -82,7 +83,11 @@ def _rebuild_pages_once(
             parsed, failed = parse_what_can_be(parse, day, parse_error)
             frames.append(conform(table, parsed).collect())
             unreadable += failed
-    rows = _without_blocked(store, table, pl.concat(frames))
+    blocked = _blocked(store, table)
+    rows = with_vanished(
+        table, pl.concat(frames), _nothing(table), held_pages=blocked["page_id"].unique().to_list()
+    )
+    rows = _without(table, blocked, rows)
     candidate = _candidate(store, target, stored, rows, tuple(unreadable))
     outcome = settle(store, target, candidate, judge, run)
     if outcome.level != "blocked":
@@ -122,14 +127,17 @@ def _candidate(
     )
 
 
-def _without_blocked(store: Store, table: Table, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows without those that wait in quarantine because their whole batch was held back."""
-    is_blocked = pl.col("row").is_not_null() & pl.col("reasons").list.contains(BLOCKED)
-    held = _held(store, table).filter(is_blocked)
-    waiting = {_from_page(table, orjson.loads(one["row"])) for one in held.iter_rows(named=True)}
+def _blocked(store: Store, table: Table) -> pl.DataFrame:
+    """The rows that wait in quarantine because their whole batch was held back."""
+    return _held(store, table).filter(pl.col("row").is_not_null() & pl.col("reasons").list.contains(BLOCKED))
+
+
+def _without(table: Table, blocked: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows but those."""
+    waiting = {_from_page(table, orjson.loads(one["row"])) for one in blocked.iter_rows(named=True)}
     if not waiting:
         return rows
-    is_suspect = pl.col("page_id").is_in(held["page_id"].unique().implode())
+    is_suspect = pl.col("page_id").is_in(blocked["page_id"].unique().implode())
     suspects = rows.filter(is_suspect)
     stays = pl.Series(
         [_from_page(table, row) in waiting for row in suspects.iter_rows(named=True)], dtype=pl.Boolean

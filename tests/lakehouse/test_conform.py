@@ -194,3 +194,76 @@ def test_what_reading_finds_can_be_asked_of_a_conformed_frame():
     assert broken["price_not_a_number"] == [True, False]
     assert broken["volume_rounded"] == [False, True]
     assert not any(broken["trade_count_not_whole"])
+
+
+LISTS = Table(
+    name="silver.lists",
+    doc="For these tests.",
+    columns=(
+        Column(name="name", dtype=pl.String(), doc="Name."),
+        Column(name="event_at", dtype=UTC_US, doc="Time."),
+        Column(name="prices", dtype=pl.List(pl.Float64()), doc="Prices."),
+        Column(name="amounts", dtype=pl.List(pl.Float64()), doc="Amounts.", nullable=True),
+    ),
+    key=("name", "event_at"),
+    subject=("name",),
+    owner="tests",
+)
+
+
+def lists(prices: object, amounts: object = None) -> pl.DataFrame:
+    """One conformed row."""
+    columns = {"prices": pl.Series([prices]), "amounts": pl.Series([amounts], dtype=pl.List(pl.String))}
+    frame = pl.DataFrame({"name": ["a"], "event_at": pl.Series([AT], dtype=UTC_US), **columns})
+    return conform(LISTS, frame.lazy()).collect(engine="streaming")
+
+
+@pytest.mark.parametrize(
+    ("prices", "stored", "reasons", "remarks"),
+    [
+        (["1.50", "2e-3", ".5"], [1.5, 0.002, 0.5], [], []),
+        ([1.5, 2.0], [1.5, 2.0], [], []),
+        ([1, 2], [1.0, 2.0], [], []),
+        ([], [], [], []),
+        (None, None, ["prices_missing"], []),
+        (["1", None], [1.0, None], ["prices_missing"], []),
+        (["1", "NaN"], [1.0, None], ["prices_missing"], []),
+        ([1.0, float("nan")], [1.0, None], ["prices_missing"], []),
+        (["abc", "1"], [None, 1.0], ["prices_not_a_number"], []),
+        (["1", "inf"], [1.0, float("inf")], ["prices_not_finite"], []),
+        (["0.1234567890123456789", "1"], [0.12345678901234568, 1.0], [], ["prices_rounded"]),
+    ],
+)
+def test_a_list_of_numbers_is_judged_by_each_of_them(prices, stored, reasons, remarks):
+    row = lists(prices).row(0, named=True)
+    assert (row["prices"], row["reasons"], row["remarks"]) == (stored, reasons, remarks)
+
+
+def test_lists_of_several_rows_are_judged_apart():
+    texts = pl.Series([["1"], [], ["0.1234567890123456789"], None, ["x", "1"]])
+    frame = pl.LazyFrame({"name": ["a"] * 5, "event_at": [AT] * 5, "prices": texts, "amounts": texts})
+    found = conform(LISTS, frame.with_columns(pl.col("event_at").cast(UTC_US))).collect()
+    assert found["remarks"].to_list() == [[], [], ["prices_rounded", "amounts_rounded"], [], []]
+    assert found["reasons"].to_list() == [
+        [], [], [], ["prices_missing"], ["prices_not_a_number", "amounts_not_a_number"],
+    ]  # fmt: skip
+
+
+def test_what_reading_lists_finds_can_be_asked_and_explained():
+    found = lists(["abc", "0.1234567890123456789"])
+    broken = {rule.name: found.select(~rule.check).item() for rule in reading_rules(LISTS)}
+    assert broken == {
+        "prices_not_a_number": True,
+        "prices_rounded": True,
+        "amounts_not_a_number": False,
+        "amounts_rounded": False,
+    }
+    assert explain_reason(LISTS, "prices_not_a_number") == "prices is not a number"
+    assert LISTS.column("prices").type_name == "list of float64"
+
+
+@pytest.mark.parametrize("dtype", [pl.List(pl.Boolean), pl.String, pl.Float64])
+def test_what_is_no_list_of_numbers_is_an_error(dtype):
+    frame = pl.LazyFrame(schema={"name": pl.String, "event_at": UTC_US, "prices": dtype, "amounts": pl.Null})
+    with pytest.raises(ContractError, match="prices is"):
+        conform(LISTS, frame)
