@@ -105,10 +105,51 @@ def ingest(
     from deployments import commands, show
 
     if list_ or not feed:
-        show.records(commands.describe_feeds(), as_json=json, title="Feeds")
+        show.feeds(commands.describe_feeds(), as_json=json)
         return
     done = commands.ingest(feed, subject or [], start, end, missing_only=missing_only)
     show.records(done, as_json=json, title="Ingested", empty="everything is covered already")
+
+
+@app.command()
+def backfill(
+    feed: Annotated[str, typer.Argument(help="Feed, such as ccxt_ohlcv; see `mnemo ingest --list`.")],
+    subject: Annotated[list[str] | None, typer.Option(help="What to fetch; may be given again.")] = None,
+    start: Annotated[str | None, typer.Option(help="First moment, ISO 8601, UTC.")] = None,
+    end: Annotated[str | None, typer.Option(help="First moment no longer wanted; by default now.")] = None,
+    order: Annotated[
+        Literal["newest-first", "oldest-first"], typer.Option(help="Which windows come first.")
+    ] = "oldest-first",
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Windows at once, for each host.")] = 4,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the plan: windows, requests, time.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Fetch what of a window is not covered yet, as fast as the provider allows; killed, run it again."""
+    from deployments import commands, show
+    from deployments.progress import told
+
+    plan = commands.plan_backfill(feed, subject or [], start, end, order=order)
+    if dry_run:
+        show.records(plan.records(), as_json=json, title="Plan")
+        if not json:
+            typer.echo(f"{plan.requests} requests, {plan.seconds:.0f} s at the providers' pace")
+        return
+    with told(len(plan.cells), plan.feed.name) as tell:
+        done = commands.backfill(plan, parallel=parallel, tell=tell)
+    if json:
+        show.records([done], as_json=True, title="Backfilled")
+    else:
+        brought = (
+            f"{done['new_pages']} new pages, {done['size_bytes'] / 1e6:.1f} MB, in {done['seconds']:.0f} s"
+        )
+        typer.echo(f"{done['windows']} windows: {brought}; `mnemo promote` judges and publishes them")
+    if done["left"]:
+        typer.secho("\n".join(done["errors"]), fg="red", err=True)
+        again = f" after {done['renewed_at']:%Y-%m-%d %H:%M} UTC" if done["renewed_at"] else ""
+        typer.secho(f"{done['left']} windows are left: run it again{again}", fg="red", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -346,11 +387,17 @@ def twin(
         Path | None, typer.Option(help="Folder of recordings; by default those of the package.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1.")] = 8765,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Make candles up, and mark them so, where recordings end.")
+    ] = False,
+    refuse: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the requests answered 429 with Retry-After.")
+    ] = 0.0,
 ) -> None:
-    """Serve recorded answers of all providers until Ctrl-C."""
+    """Serve recorded answers of all providers until Ctrl-C; GET /twin/report tells who exceeded a limit."""
     from deployments import commands
 
-    commands.serve_twin(recordings, port)
+    commands.serve_twin(recordings, port, synthetic=synthetic, refuse=refuse)
 
 
 @app.command()

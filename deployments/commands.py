@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,8 @@ from lakehouse.quarantine import held_rows
 from lakehouse.quarantine import release as release_rows
 from lakehouse.window import parse_moment
 from sources import registry
+from sources.backfill import Step
+from sources.backfill_plan import Direction, Plan
 from sources.errors import MissingKey, ParseError, SourceError
 from sources.watchlist import Order, read_watchlist, recordings_folder
 from tasks import session, work
@@ -35,18 +37,8 @@ class PromotionsFailed(MnemoError):
 
 
 def describe_feeds() -> Sequence[Record]:
-    """One record a feed: where it comes from, what it fills, what it needs."""
-    return [
-        {
-            "feed": feed.name,
-            "provider": feed.provider,
-            "fills": feed.table.name,
-            "subject": feed.subjects,
-            "key": feed.key_setting or "none",
-            "about": feed.doc,
-        }
-        for feed in registry.feeds().values()
-    ]
+    """One record a feed: where it comes from, what it fills, what it needs, what its provider allows."""
+    return [feed.describe(session.settings()) for feed in registry.feeds().values()]
 
 
 def ingest(
@@ -63,10 +55,25 @@ def ingest(
             errors.append(error)
             if isinstance(error, MissingKey):
                 break
+    session.client().tell_usage()
     if errors:
         kept = f"\n{len(done)} other subjects were fetched" if done else ""
         raise type(errors[0])("\n".join(str(error) for error in errors) + kept)
     return [{**asdict(one), "window": str(one.window)} for one in done]
+
+
+def plan_backfill(
+    feed: str, subjects: Sequence[str], start: str | None, end: str | None, *, order: Direction
+) -> Plan:
+    """What of the window is not covered yet, and what fetching it costs."""
+    if not subjects or start is None:
+        raise UsageError("a backfill wants --subject, which may be given again, and --start")
+    return work.plan_backfill(feed, subjects, _window(start, end), order)
+
+
+def backfill(plan: Plan, *, parallel: int, tell: Callable[[Step], None]) -> Record:
+    """Carry a plan out; what it did, and what is left and why."""
+    return work.carry_out(plan, session.new_run(), parallel=parallel, tell=tell).record()
 
 
 def promote(names: Sequence[str]) -> Sequence[Record]:
@@ -234,17 +241,17 @@ def fetch_docs() -> Path:
     return (session.settings().home / index).resolve()
 
 
-def serve_twin(recordings: Path | None, port: int) -> None:
-    """Serve recordings until Ctrl-C."""
+def serve_twin(recordings: Path | None, port: int, *, synthetic: bool, refuse: float) -> None:
+    """Serve recordings until Ctrl-C, made-up candles where they end if asked to; refuse a share of the requests."""
     from lakehouse.settings import load_settings
-    from sources.twin.server import serve_forever
+    from sources.twin.server import Trouble, serve_forever
 
     folder = recordings or recordings_folder(load_settings())
     sys.stdout.write(
         f"offline twin of {folder}; use it with MNEMO_TWIN_URL=http://127.0.0.1:{port}; Ctrl-C stops\n"
     )
     sys.stdout.flush()
-    serve_forever(folder, port)
+    serve_forever(folder, port, synthetic=synthetic, trouble=Trouble(refused=refuse) if refuse else None)
 
 
 def _orders(feed: str, subjects: Sequence[str], start: str | None, end: str | None) -> list[Order]:

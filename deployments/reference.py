@@ -8,6 +8,7 @@ from typing import Any
 
 from lakehouse.dictionary import tables_page
 from lakehouse.settings import Settings
+from sources.feed import Feed
 from sources.registry import feeds
 
 _ROOT = Path(__file__).parents[1]
@@ -25,17 +26,23 @@ def main() -> None:
 
 
 def _feeds_page() -> str:
-    head = "| feed | provider | fills | subject | key | about |\n| --- | --- | --- | --- | --- | --- |"
-    rows = [
-        f"| `{feed.name}` | {feed.provider} | `{feed.table.name}` | {feed.subjects} "
-        f"| {f'`{feed.key_setting}` ({feed.key_url})' if feed.key_setting else 'none'} | {_about(feed)} |"
-        for feed in feeds().values()
-    ]
-    return "\n".join(["# Feeds", "", "Generated from the feeds by `make docs`.", "", head, *rows]) + "\n"
+    """What `mnemo ingest --list` says with default settings, with links."""
+    defaults = Settings.model_construct()
+    columns = ("feed", "provider", "data set", "fills", "subject", "key", "quota", "paging")
+    head = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    rows = [_feed_row(feed, feed.describe(defaults)) for feed in feeds().values()]
+    return "\n".join(["# Feeds", "", "Generated from the feeds by `make docs`.", "", *head, *rows]) + "\n"
 
 
-def _about(feed: Any) -> str:
-    return f"{feed.doc} ([documentation]({feed.documentation}))" if feed.documentation else str(feed.doc)
+def _feed_row(feed: Feed, said: Mapping[str, str]) -> str:
+    about = (
+        f"{said['data_set']} ([documentation]({feed.documentation}))"
+        if feed.documentation
+        else said["data_set"]
+    )
+    key = f"`{said['key']}` ({feed.key_url})" if feed.key_setting else said["key"]
+    told = {**said, "feed": f"`{feed.name}`", "data_set": about, "fills": f"`{said['fills']}`", "key": key}
+    return f"| {' | '.join(told.values())} |"
 
 
 def _env_example() -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import orjson
 import polars as pl
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from lakehouse import Lake
 from lakehouse.contract import Table
@@ -39,6 +41,19 @@ def records(
         console().print(empty)
     else:
         console().print(_rich_table(title, list(found[0]), [list(one.values()) for one in found]))
+
+
+def feeds(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """What there is to fetch: one JSON array, or a paragraph a feed, as eight columns fit no terminal."""
+    if as_json:
+        records(found, as_json=True, title="Feeds")
+        return
+    output = console()
+    for one in found:
+        output.print(f"[bold]{one['feed']}[/bold]  {one['provider']} → {one['fills']}", highlight=False)
+        for name in ("data_set", "subject", "key", "quota", "paging"):
+            said = Text(f"{name.replace('_', ' ')}: {one[name]}")
+            output.print(Padding(said, (0, 0, 0, 2), expand=False))
 
 
 def intervals(found: Sequence[Mapping[str, Any]], *, as_json: bool, title: str, empty: str) -> None:

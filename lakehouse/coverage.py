@@ -167,6 +167,13 @@ def plan(wanted: Window, settled: Iterable[Window], *, step: timedelta | None = 
     return left if step is None else [part for window in left for part in window.split(step)]
 
 
+def received(record: Fetched) -> list[Window]:
+    """What a fetch got to the end of and was past then; where it failed that is all but its last part."""
+    whole = record.parts if record.outcome == "answered" else record.parts[:-1]
+    asked = (Asked(subject=record.subject, window=part.window, at=record.asked_at) for part in whole)
+    return [one.past for one in asked if one.past]
+
+
 def is_settled(interval: Interval) -> bool:
     """Whether asking again is of no use: it is here, or the provider does not keep it.
 

@@ -166,4 +166,61 @@ MIGRATIONS = Table(
     time_column="recorded_at",
 )
 
-TABLES = (VERDICTS, QUARANTINE, COVERAGE, MIGRATIONS)
+QUOTA = Table(
+    name="ops.quota",
+    doc="What each machine has used of the providers' limits, told now and then; of a day's budget at once.",
+    columns=(
+        Column(name="provider", dtype=pl.String(), doc="The provider."),
+        Column(name="host", dtype=pl.String(), doc="The host or exchange whose limit it is."),
+        Column(
+            name="key_id",
+            dtype=pl.String(),
+            doc="A short hash of the key that the limit goes by; empty where it goes by the machine's address.",
+        ),
+        Column(name="window_start", dtype=UTC_US, unit="UTC", doc="Beginning of the window of counting."),
+        Column(
+            name="window_s", dtype=pl.Float64(), unit="s", above=0, doc="Length of the window of counting."
+        ),
+        Column(
+            name="zone",
+            dtype=pl.String(),
+            doc="Time zone of a limit by the calendar day; empty for any other limit.",
+        ),
+        Column(name="allowed", dtype=pl.Int64(), lower=0, doc="What the limit allows in a window."),
+        Column(
+            name="used",
+            dtype=pl.Float64(),
+            lower=0,
+            doc="What this machine has used in the window, requests or the provider's own weights.",
+        ),
+        Column(
+            name="remaining",
+            dtype=pl.Float64(),
+            nullable=True,
+            lower=0,
+            doc="What is left as the provider's last answer said; null where it does not say.",
+        ),
+        Column(
+            name="reset_at",
+            dtype=UTC_US,
+            unit="UTC",
+            nullable=True,
+            doc="When the provider counts anew, as its last answer said.",
+        ),
+        Column(
+            name="blocked_until",
+            dtype=UTC_US,
+            unit="UTC",
+            nullable=True,
+            doc="Until when the provider asked this machine to wait.",
+        ),
+        Column(name="machine", dtype=pl.String(), doc="Tells machines apart; made at random in MNEMO_HOME."),
+        Column(name="observed_at", dtype=UTC_US, unit="UTC", doc="When it was told."),
+    ),
+    key=("provider", "host", "key_id", "zone", "window_s", "window_start", "machine", "observed_at"),
+    subject=("provider", "host"),
+    owner="operations",
+    time_column="observed_at",
+)
+
+TABLES = (VERDICTS, QUARANTINE, COVERAGE, MIGRATIONS, QUOTA)

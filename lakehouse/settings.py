@@ -1,7 +1,8 @@
 """Settings, read once from the environment and `.env`; every name begins with `MNEMO_`.
 
 Settings of providers follow a pattern, so that a new provider needs no change here:
-`MNEMO_<PROVIDER>_URL` replaces its address, `MNEMO_<PROVIDER>_API_KEY` holds its key.
+`MNEMO_<PROVIDER>_URL` replaces its address, `MNEMO_<PROVIDER>_API_KEY` holds its key, `MNEMO_<PROVIDER>_LIMITS`
+(such as `75/min`) replaces the limits that are declared for it, where a contract allows more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import difflib
 import os
 import re
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -20,7 +22,7 @@ from lakehouse.errors import SettingsError
 
 _PREFIX = "MNEMO_"
 _EMBEDDED = "s3://lake/"
-_PROVIDER_SETTING = re.compile(r"MNEMO_[A-Z0-9_]+_(URL|API_KEY)")
+_PROVIDER_SETTING = re.compile(r"MNEMO_[A-Z0-9_]+_(URL|API_KEY|LIMITS)")
 
 
 class Settings(BaseSettings):
@@ -43,6 +45,11 @@ class Settings(BaseSettings):
     )
     twin_url: str = Field(
         "", description="Address of a running offline twin that stands in for every provider."
+    )
+    limits: Literal["providers", "everywhere"] = Field(
+        "providers",
+        description="Where the providers' limits are kept: providers: at their own addresses; everywhere: also at"
+        " a twin and at addresses of your own.",
     )
     recordings: Path | None = Field(
         None, description="Recordings of the offline twin; empty: those of the package."
@@ -77,6 +84,14 @@ class Settings(BaseSettings):
             parts = urlsplit(default)
             return f"{self.twin_url.rstrip('/')}/{parts.netloc}{parts.path}".rstrip("/")
         return default.rstrip("/")
+
+    def keeps_limits(self, provider: str, default: str) -> bool:
+        """Whether a provider's limits hold where its requests go: at its own address, or everywhere."""
+        return self.limits == "everywhere" or self.provider_url(provider, default) == default.rstrip("/")
+
+    def provider_limits(self, provider: str) -> str:
+        """What `MNEMO_<PROVIDER>_LIMITS` says; empty where it is not set."""
+        return self.key(f"{_PREFIX}{provider}_LIMITS")
 
     def key(self, setting: str) -> str:
         """The key held by a setting such as `MNEMO_FRED_API_KEY`; empty where it is not set."""

@@ -1,51 +1,66 @@
 """BIS statistics over SDMX REST v2 (https://stats.bis.org/api-doc/v2/): observations and their series.
 
-Quirks that this module answers for:
-- No key and no published limit; the BIS may block who asks too much.
-- A value means nothing without UNIT_MULT (6, millions, in WS_GLI): an answer without that column is refused.
-  `detail=dataonly` would leave it out, so it is never asked for.
-- 404 means "no data", "wrong key" and "no such frequency" alike.
-- History is revised in place and has no vintages: every fetch takes the whole series, and what was known when
-  is estimated from the period's end and the usual lag. Publishing turns values that changed into revisions.
+Quirks that this module and those beside it answer for:
+- No key and no published limit; the BIS may block who asks too much. Whole data sets are asked for with one request
+  a frequency, and from the bulk files of data.bis.org where the API refuses.
+- A value means nothing without UNIT_MULT (6, millions, in WS_GLI) and UNIT_MEASURE: an answer without these columns is
+  refused. `detail=dataonly` would leave them out, so it is never asked for. WS_EER has no UNIT_MULT at all.
+- Amounts, percentages of GDP (770) and growth rates (771) are series of their own: the unit is part of the key, or a
+  column of every row. WS_GLI growth is adjusted for breaks and exchange rates: levels do not give it.
+- Codes contain each other (3P holds 4T holds countries; credit B is loans G and debt securities D): nothing here adds
+  series up, and nobody should.
+- 404 means "no data", "wrong key" and "no such frequency" alike. It never marks a series as gone: what is stored stays.
+  An answer without any row, and a page of HTML, come with status 200 when the BIS is busy.
+- History is revised in place and has no vintages: every fetch takes whole series, and what was known when is
+  estimated from the period's end and the usual lag. Publishing turns values that changed into revisions.
 - `2024-Q1` is the quarter; a stock is that of its last day.
-- Missing is an empty value, `NaN`, or the status M.
-- WS_GLI growth series (UNIT_MEASURE 771) are adjusted for breaks and exchange rates: levels do not give them.
-
-Rule for dimensions: SDMX-CSV puts them first, in the order of the key, after the columns that name the
-dataflow (DATAFLOW, or STRUCTURE, STRUCTURE_ID and ACTION). Attributes may stand before or after TIME_PERIOD,
-so their place tells nothing; but the key that was asked for has one position for each dimension, so as many
-columns are the dimensions, in every flow.
+- Missing is an empty value, `NaN` (weekends in WS_CBPOL), or a status that says so: H holiday or weekend, L not
+  collected, M cannot exist, Q suppressed. The status stays beside the null. B is a break in the series: do not compute
+  growth across it.
 
 Terms: free use with attribution, "Source: BIS" and the name of the data set.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import polars as pl
+import structlog
 
 from lakehouse.bronze import Page
-from lakehouse.contract import UTC_US, Table
-from lakehouse.errors import UsageError
+from lakehouse.contract import Table
+from lakehouse.coverage import Asked, Claim
 from lakehouse.silver import observations, series
 from lakehouse.window import Window
+from sources.bis_csv import read_rows
+from sources.bis_flows import FLOWS, Subject, read_subject
 from sources.client import Answer, Client, Host
-from sources.errors import ParseError
+from sources.errors import Permanent, Transient
 from sources.feed import Feed
-from sources.proofs import snapshot, told_until
+from sources.proofs import snapshot, until_told
 
+log = structlog.get_logger()
+
+PROVIDER = "bis"
 HOST = Host(name="BIS", url="https://stats.bis.org", min_interval_s=1.0)
-PUBLICATION_LAG = timedelta(days=120)
-"""Global liquidity indicators appear three to four months after the quarter."""
+BULK_HOST = Host(name="BIS_BULK", url="https://data.bis.org", min_interval_s=1.0)
 
 _QUARTER = timedelta(days=92)
+_SHOWN_BYTES = 80
 
-_SUBJECT = re.compile(r"(?P<flow>[A-Z][A-Z0-9_]*)/(?P<key>[A-Z0-9_+]*(?:\.[A-Z0-9_+]*)+)")
-_BEFORE_DIMENSIONS = frozenset({"DATAFLOW", "STRUCTURE", "STRUCTURE_ID", "ACTION"})
+
+def data_path(asked: Subject, key: str) -> str:
+    """Where the API gives the series that fit a key, with `format=csv`."""
+    return f"/api/v2/data/dataflow/BIS/{asked.flow}/{asked.version}/{key}"
+
+
+def bulk_path(asked: Subject) -> str:
+    """Where the whole data set lies as a ZIP, one row an observation."""
+    return f"/static/bulk/{asked.flow}_csv_flat.zip"
 
 
 def parse_observations(pages: pl.DataFrame) -> pl.LazyFrame:
@@ -58,38 +73,99 @@ def parse_observations(pages: pl.DataFrame) -> pl.LazyFrame:
 
 def parse_series(pages: pl.DataFrame) -> pl.LazyFrame:
     """Rows of silver.series: one for each series and page. Raises ParseError as `parse_observations` does."""
-    return _parse(pages, series.TABLE, _series, needs=("TITLE", "FREQ"))
+    return _parse(pages, series.TABLE, _series, needs=("FREQ",))
+
+
+def prove_observations(asked: Asked, _pages: pl.DataFrame, rows: pl.DataFrame) -> list[Claim]:
+    """Whole up to the newest period told; how many series came is kept, as open keys bring others with each release."""
+    past = asked.past
+    if past is None:
+        return []
+    settles_after = _QUARTER + read_subject(asked.subject).lag
+    why = "what a value was between two fetches: revisions overwrite it"
+    evidence = {"series": rows["series_id"].n_unique()}
+    told = until_told(past, asked.at, rows, settles_after, why)
+    return [replace(claim, evidence={**claim.evidence, **evidence}) for claim in told]
+
+
+# Fetching
 
 
 def _fetch_for(feed: str) -> Callable[[Client, str, Window], Iterator[Page]]:
     def fetch(client: Client, subject: str, _window: Window) -> Iterator[Page]:
-        """One page: the whole series whatever the window, because old values are revised."""
-        yield _ask(client, subject).page(feed=feed, subject=subject, window=None, sequence=0)
+        """Whole series whatever the window, because old values are revised: one page for a key."""
+        asked = read_subject(subject)
+        if asked.key:
+            yield _ask(client, asked, asked.key, _keeper(feed, subject))
+        else:
+            yield from _whole(client, feed, asked)
 
     return fetch
 
 
-def _ask(client: Client, subject: str) -> Answer:
-    flow, key = _flow_and_key(subject)
-    return client.get(
-        HOST, f"/api/v2/data/dataflow/BIS/{flow}/1.0/{key}", {"format": "csv"}, refusal=_refusal
-    )
+def _keeper(feed: str, subject: str, *, number: int = 0, **context: str) -> Callable[[Answer], Page]:
+    def page(answer: Answer) -> Page:
+        return answer.page(feed=feed, subject=subject, window=None, sequence=number, **context)
+
+    return page
+
+
+def _whole(client: Client, feed: str, asked: Subject) -> list[Page]:
+    """One page a frequency of a data set; where the API gives them not all, the bulk file."""
+    try:
+        return [
+            _ask(client, asked, key, _keeper(feed, asked.flow, number=number, key=key))
+            for number, key in enumerate(FLOWS[asked.flow].keys)
+        ]
+    except (Transient, Permanent) as refused:
+        log.warning("bis gives no whole data set; asking for its file", flow=asked.flow, said=str(refused))
+        return [_ask_bulk(client, asked, _keeper(feed, asked.flow, key=""), refused)]
+
+
+def _ask(client: Client, asked: Subject, key: str, page: Callable[[Answer], Page]) -> Page:
+    path = data_path(asked, key)
+    return page(client.get(HOST, path, {"format": "csv"}, explain=_must_be_csv, refusal=_refusal, keep=page))
+
+
+def _ask_bulk(
+    client: Client, asked: Subject, page: Callable[[Answer], Page], refused: Transient | Permanent
+) -> Page:
+    try:
+        return page(client.get(BULK_HOST, bulk_path(asked), explain=_must_be_zip, keep=page))
+    except (Transient, Permanent) as error:
+        kind = Transient if isinstance(refused, Transient) else type(error)
+        both = kind(f"{error}; before that {refused}")
+        both.pages = (*refused.pages, *error.pages)
+        raise both from None
+
+
+def _must_be_csv(answer: Answer) -> None:
+    """Transient for HTML, a cut answer and one without rows: the BIS says 404 where there is no data."""
+    head, _, rows = answer.body.partition(b"\n")
+    if b"TIME_PERIOD" not in head:
+        shown = answer.body[:_SHOWN_BYTES].decode("utf-8", "replace")
+        raise Transient(f"bis answered {answer.url} with no SDMX-CSV: {shown}")
+    if not answer.body.endswith(b"\n"):
+        raise Transient(f"bis answered {answer.url} with half a page: its last line has no end")
+    if not rows.strip():
+        raise Transient(f"bis answered {answer.url} without any row")
+
+
+def _must_be_zip(answer: Answer) -> None:
+    if not answer.body.startswith(b"PK"):
+        raise Transient(f"bis answered {answer.url} with no ZIP")
 
 
 def _refusal(answer: Answer) -> str:
     if answer.status != 404:
         return ""
-    return "no such key or flow, or one without data: the BIS does not tell these apart; check the code lists"
+    return "no such key or flow, or one without data: the BIS does not tell these apart; check silver.codes"
 
 
-def _flow_and_key(subject: str) -> tuple[str, str]:
-    found = _SUBJECT.fullmatch(subject)
-    if not found:
-        example = "WS_GLI/Q.USD.3P.N.A.I.B.USD"
-        raise UsageError(
-            f"subject {subject!r} is not FLOW/KEY with one key position a dimension, like {example}"
-        )
-    return found["flow"], found["key"]
+# Understanding
+
+_SAYS_MISSING = ("H", "L", "M", "Q")
+"""Codes of OBS_STATUS that say why there is no value: holiday, not collected, cannot exist, suppressed."""
 
 
 def _parse(
@@ -101,62 +177,21 @@ def _parse(
 
 
 def _read(page: dict[str, Any], needs: tuple[str, ...]) -> pl.DataFrame:
-    """The page's CSV, all text, with its series ids and where it came from."""
-    _, key = _flow_and_key(page["subject"])
-    frame = _csv(page)
-    dimensions = _dimensions(page, frame.columns, key)
-    lacks = sorted({*needs, "UNIT_MULT", "UNIT_MEASURE"} - set(frame.columns))
-    if lacks:
-        raise _broken(page, f"has no column {', '.join(lacks)}")
-    flow = page["subject"].partition("/")[0]
-    frame = frame.with_columns(
-        pl.concat_str([pl.col(name).fill_null("") for name in dimensions], separator=".").alias("key")
-    )
-    strange = (
-        frame.filter(~pl.col("key").str.contains(_pattern(key)))["key"].unique(maintain_order=True).to_list()
-    )
-    if strange:
-        raise _broken(page, f"holds series that were not asked for: {', '.join(strange[:3])}")
-    return frame.with_columns(
-        series_id=pl.lit(f"{flow}/") + pl.col("key"),
-        provider=pl.lit("bis"),
-        page_id=pl.lit(page["page_id"], pl.Int64),
-        ingested_at=pl.lit(page["received_at"], UTC_US),
-    )
-
-
-def _csv(page: dict[str, Any]) -> pl.DataFrame:
-    body: bytes = page["body"]
-    if not body.endswith(b"\n"):
-        raise _broken(page, "does not end with a line break: the answer was cut off, or is not CSV")
-    try:
-        return pl.read_csv(body, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise _broken(page, f"is not CSV ({error})") from None
-
-
-def _dimensions(page: dict[str, Any], columns: list[str], key: str) -> list[str]:
-    leading = [name for name in columns if name not in _BEFORE_DIMENSIONS]
-    dimensions = leading[: key.count(".") + 1]
-    if "TIME_PERIOD" not in leading[len(dimensions) :]:
-        raise _broken(page, f"has no TIME_PERIOD after the {key.count('.') + 1} dimensions of the key")
-    return dimensions
-
-
-def _pattern(key: str) -> str:
-    """A regular expression for the series that a key asks for: empty is any code, `+` is or."""
-    positions = (f"({position.replace('+', '|')})" if position else r"[^.]*" for position in key.split("."))
-    return "^" + r"\.".join(positions) + "$"
+    return read_rows(page, needs).with_columns(lag=pl.lit(read_subject(page["subject"]).lag))
 
 
 def _observations(rows: pl.LazyFrame) -> pl.LazyFrame:
     value, status = pl.col("OBS_VALUE"), pl.col("OBS_STATUS")
-    is_missing = value.str.to_lowercase().eq("nan") | status.eq_missing("M")
+    is_missing = value.str.to_lowercase().is_in(["", "nan"]) | status.is_in(_SAYS_MISSING).fill_null(
+        value=False
+    )
     return (
         rows.with_columns(_period_start(), length=_period_length())
-        .with_columns(event_at=pl.col("period_start").cast(UTC_US).dt.offset_by(pl.col("length")))
         .with_columns(
-            known_at=pl.min_horizontal(pl.col("event_at") + PUBLICATION_LAG, "ingested_at"),
+            event_at=pl.col("period_start").cast(pl.Datetime("us", "UTC")).dt.offset_by(pl.col("length"))
+        )
+        .with_columns(
+            known_at=pl.min_horizontal(pl.col("event_at") + pl.col("lag"), "ingested_at"),
             known_at_basis=pl.lit("estimated"),
             value=pl.when(~is_missing).then(value),
             unit="UNIT_MEASURE",
@@ -199,9 +234,9 @@ def _series(rows: pl.LazyFrame) -> pl.LazyFrame:
         "provider",
         "page_id",
         "ingested_at",
+        "title",
         event_at="ingested_at",
         known_at="ingested_at",
-        title="TITLE",
         frequency="FREQ",
         unit="UNIT_MEASURE",
         unit_multiplier=pl.col("UNIT_MULT").cast(pl.Int64, strict=False),
@@ -211,37 +246,43 @@ def _series(rows: pl.LazyFrame) -> pl.LazyFrame:
     return described.unique(maintain_order=True)
 
 
-def _broken(page: dict[str, Any], what: str) -> ParseError:
-    return ParseError(f"bis {page['feed']} {page['subject']}: page {page['page_id']} {what}")
+def _cost(subject: str, _window: Window) -> int:
+    asked = read_subject(subject)
+    return 1 if asked.key else len(FLOWS[asked.flow].keys)
 
 
 _DOCUMENTATION = "https://data.bis.org/topics/GLI"
-_SUBJECTS = "FLOW/KEY, one key position a dimension: WS_GLI/Q.USD.3P.N.A.I.B.USD"
+_SUBJECTS = (
+    f"FLOW/KEY, one key position a dimension: WS_GLI/Q.USD.3P.N.A.I.B.USD; or all of {', '.join(FLOWS)}"
+)
 
 FEEDS = (
     Feed(
         name="bis_observations",
-        provider="bis",
+        provider=PROVIDER,
         doc="Observations of BIS series (global liquidity and other flows), whole history at each fetch.",
         table=observations.TABLE,
         subjects=_SUBJECTS,
         fetch=_fetch_for("bis_observations"),
         parse=parse_observations,
-        proof=told_until(
-            _QUARTER + PUBLICATION_LAG,
-            cannot_show="what a value was between two fetches: revisions overwrite it",
-        ),
+        proof=prove_observations,
+        cost=_cost,
+        paging="one answer a key; of a whole data set one a frequency, or its ZIP",
+        quota=lambda settings, _subject: HOST.quota(settings),
         documentation=_DOCUMENTATION,
     ),
     Feed(
         name="bis_series",
-        provider="bis",
+        provider=PROVIDER,
         doc="Title, unit and frequency of BIS series.",
         table=series.TABLE,
         subjects=_SUBJECTS,
         fetch=_fetch_for("bis_series"),
         parse=parse_series,
         proof=snapshot,
+        cost=_cost,
+        paging="one answer a key; of a whole data set one a frequency, or its ZIP",
+        quota=lambda settings, _subject: HOST.quota(settings),
         documentation=_DOCUMENTATION,
     ),
 )

@@ -1,8 +1,8 @@
 """What an error of ccxt means for the caller, sorted by what the venue really said.
 
 The class that ccxt raises does not tell: it calls a country block a network error and a spent rate limit an
-exchange error (measured with ccxt 4.5.90). So status and body are asked first, then the class: `OperationFailed`
-may pass, all else will not. Nothing here imports ccxt.
+exchange error (measured with ccxt 4.5.90), and so does a 429 with a body that it cannot place. So status and body are
+asked first, then the class: `OperationFailed` may pass, all else will not. Nothing here imports ccxt.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from sources.client import Answer, retry_after_s
 from sources.errors import Permanent, QuotaExhausted, SourceError, Transient
 
 _ANY_STATUS = range(1000)
+_BUSY = frozenset({408, 429, 502, 503, 504, 520, 521, 522, 523, 524})
+"""These pass, whatever a venue or the gateway before it writes with them."""
 _BINANCE = frozenset({"binance", "binancecoinm", "binanceus", "binanceusdm"})
 _READ_BYTES = 2000
 _GEO = "the venue refuses this place of origin: run it from elsewhere, or choose another venue"
@@ -111,8 +113,10 @@ def sort_error(message: str, *, exchange: str, answer: Answer | None, may_pass: 
     if answer is None:
         return Transient(message) if may_pass else Permanent(message)
     case = next((case for case in CASES if case.fits(exchange, answer)), None)
+    if case is None and not (may_pass or answer.status in _BUSY):
+        return Permanent(message)
     if case is None:
-        return Transient(message, retry_after_s=_asked_wait_s(answer)) if may_pass else Permanent(message)
+        return Transient(message, retry_after_s=_asked_wait_s(answer))
     message = f"{message} ({case.advice})"
     if case.verdict == "transient":
         asked_s = _asked_wait_s(answer)

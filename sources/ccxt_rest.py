@@ -2,75 +2,66 @@
 
 - Prices and amounts are the venue's own text; times are whole milliseconds, as ccxt gives them.
 - A bar's time is its opening. Most venues also send the bar that is still open: only closed ones are kept.
-- `side` is what the taker did. Amounts of contracts count contracts; volume differs by venue (`exchanges.yaml`).
+- `side` is what the taker did. What amounts and volumes of contracts count differs by venue (`exchanges.yaml`).
 - How far back trades and bars go, and how they are paged, differs by venue: `exchanges.yaml`, `sources.ccxt_paging`.
 - A venue does not say when an instrument changed; it is known when the list is received. Delisted ones just vanish.
-
-A page is one answer. Where a call needs several (a list of markets in parts), the first page also carries the
-others in its request and is understood with them; the pages of the others keep their bytes and give no rows.
 
 Documentation: https://docs.ccxt.com
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from itertools import count
 from typing import Any
 
-import orjson
 import polars as pl
 
 from lakehouse.bronze import Page
-from lakehouse.contract import Table
 from lakehouse.coverage import Asked, Claim
 from lakehouse.errors import UsageError, unknown
 from lakehouse.silver import candles, instruments, trades
 from lakehouse.window import Window
-from sources.ccxt_exchange import (
-    MISREAD,
-    Ask,
-    Call,
-    CandleRules,
-    Method,
-    Replayer,
-    Reply,
-    attributes,
-    connected,
-    exchange_rules,
-    market_call,
-    rules_of,
+from sources.ccxt_exchange import Call, Reply, attributes, connected, market_call, needed
+from sources.ccxt_pages import (
+    DOCUMENTATION,
+    PROVIDER,
+    Kept,
+    Market,
+    Row,
+    about_market,
+    bar_subject,
+    call_of,
+    market_of,
+    market_subject,
+    past,
+    reply_pages,
+    table_frame,
+    text_of,
 )
 from sources.ccxt_paging import candle_pages, trade_pages
-from sources.client import Answer, Client
-from sources.errors import ParseError
+from sources.ccxt_quota import LIMITS, bar_cost, bar_quota, bar_step, quota, trade_step
+from sources.ccxt_rules import CandleRules, TradeRules, amount_unit, exchange_rules, rules_of
+from sources.client import Client
 from sources.feed import Feed
+from sources.identity import assets_of
 from sources.proofs import every_bar, every_trade, snapshot
 
-PROVIDER = "ccxt"
 MARKETS = "ccxt_markets"
 OHLCV = "ccxt_ohlcv"
 TRADES = "ccxt_trades"
 
-Market = Mapping[str, Any]
-Row = dict[str, Any]
-RowsOf = Callable[["_Kept"], Iterator[Row]]
-
-# What changes while the market stays the same market, so that the same question keeps the same page id.
-_CHANGING = frozenset({"active", "taker", "maker", "percentage", "tierBased", "feeSide"})
 _TICK_SIZE = 4
 """ccxt's precision mode in which a precision is a step; in the others it counts digits."""
-_YEAR_9999_MS = 253_402_300_799_000
 
 
 def fetch_markets(client: Client, subject: str, window: Window) -> Iterator[Page]:  # noqa: ARG001
     """The list of an exchange's markets as it is now, whatever the window: a venue keeps no older ones."""
     rules = rules_of(subject)
-    pages = partial(_pages, feed=MARKETS, subject=subject, numbers=count())
+    pages = partial(reply_pages, feed=MARKETS, subject=subject, numbers=count())
     with connected(client, partial(pages, window=None)) as ask:
         for market_type in rules.market_types:
             yield from pages(ask(market_call(subject, market_type)), window=None)
@@ -78,46 +69,46 @@ def fetch_markets(client: Client, subject: str, window: Window) -> Iterator[Page
 
 def fetch_ohlcv(client: Client, subject: str, window: Window) -> Iterator[Page]:
     """Bars that open in the window, as far as it is past."""
-    exchange, symbol, interval = _candle_subject(subject)
-    rules, declared = rules_of(exchange).candles, attributes(exchange)
+    exchange, symbol, interval = bar_subject(subject)
+    rules, declared = needed(exchange, "candles", rules_of(exchange).candles), attributes(exchange)
     if interval not in declared.timeframes:
         raise unknown(f"interval of {exchange}", interval, declared.timeframes)
     length = timedelta(seconds=declared.parse_timeframe(interval))
-    pages = partial(_pages, feed=OHLCV, subject=subject, numbers=count())
+    pages = partial(reply_pages, feed=OHLCV, subject=subject, numbers=count())
     with connected(client, partial(pages, window=window)) as ask:
-        market = _market(client, ask, exchange, symbol)
+        market = market_of(client, ask, exchange, symbol)
         if market.get("contract") and rules.contract_volume is None:
             what = f"what volume counts for contracts of {exchange}"
             raise UsageError(f"{OHLCV} {subject}: exchanges.yaml does not say {what}")
 
         def bars(**arguments: Any) -> Reply:
-            return ask(_call("fetch_ohlcv", exchange, market, {"timeframe": interval, **arguments}))
+            return ask(call_of("fetch_ohlcv", exchange, market, {"timeframe": interval, **arguments}))
 
-        for past in _past(client, window):
-            for step, reply in candle_pages(bars, past, rules, bar=length):
+        for span in past(client, window):
+            for step, reply in candle_pages(bars, span, rules, bar=length):
                 yield from pages(reply, window=step)
 
 
 def fetch_trades(client: Client, subject: str, window: Window) -> Iterator[Page]:
     """Trades of the window, as far as it is past and the venue still gives them; a page may reach over it."""
-    exchange, symbol = _trade_subject(subject)
-    rules = rules_of(exchange).trades
-    pages = partial(_pages, feed=TRADES, subject=subject, numbers=count())
+    exchange, symbol = market_subject(subject)
+    rules = needed(exchange, "trades", rules_of(exchange).trades)
+    pages = partial(reply_pages, feed=TRADES, subject=subject, numbers=count())
     with connected(client, partial(pages, window=window)) as ask:
-        market = _market(client, ask, exchange, symbol)
+        market = market_of(client, ask, exchange, symbol)
         limit = rules.contract_limit if market.get("contract") and rules.contract_limit else rules.limit
 
         def some(**arguments: Any) -> Reply:
-            return ask(_call("fetch_trades", exchange, market, arguments))
+            return ask(call_of("fetch_trades", exchange, market, arguments))
 
-        for past in _past(client, window):
-            for reply in trade_pages(some, past, rules, limit=limit):
-                yield from pages(reply, window=past)
+        for span in past(client, window):
+            for reply in trade_pages(some, span, rules, limit=limit):
+                yield from pages(reply, window=span)
 
 
 def parse_markets(pages: pl.DataFrame) -> pl.LazyFrame:
     """Rows of silver.instruments, one a market and answer."""
-    return _frame(pages, _market_rows, instruments.TABLE, ms=("listed_at", "expires_at"))
+    return table_frame(pages, _market_rows, instruments.TABLE, ms=("listed_at", "expires_at"))
 
 
 def parse_ohlcv(pages: pl.DataFrame) -> pl.LazyFrame:
@@ -129,7 +120,7 @@ def parse_ohlcv(pages: pl.DataFrame) -> pl.LazyFrame:
         return_dtype=pl.Duration("us"),
     )
     return (
-        _frame(pages, _candle_rows, candles.TABLE, ms=("open_at",))
+        table_frame(pages, _candle_rows, candles.TABLE, ms=("open_at",), facts_of=_candle_facts)
         .with_columns(event_at=end, known_at=end)
         .filter(pl.col("event_at").is_null() | (settled_at <= pl.col("ingested_at")))
     )
@@ -139,7 +130,7 @@ def parse_trades(pages: pl.DataFrame) -> pl.LazyFrame:
     """Rows of silver.trades, in order of instrument, time and id as a number."""
     number = pl.col("trade_id").cast(pl.Int64, strict=False)
     return (
-        _frame(pages, _trade_rows, trades.TABLE, ms=("event_at",))
+        table_frame(pages, _trade_rows, trades.TABLE, ms=("event_at",), facts_of=_trade_facts)
         .with_columns(known_at=pl.col("event_at"))
         .sort("venue", "instrument_id", "event_at", number, maintain_order=True)
     )
@@ -147,8 +138,8 @@ def parse_trades(pages: pl.DataFrame) -> pl.LazyFrame:
 
 def prove_ohlcv(asked: Asked, _pages: pl.DataFrame, rows: pl.DataFrame) -> list[Claim]:
     """Every bar that had closed, as far back as the venue gives them."""
-    exchange, _, interval = _candle_subject(asked.subject)
-    rules = rules_of(exchange).candles
+    exchange, _, interval = bar_subject(asked.subject)
+    rules = rules_of(exchange).candles or CandleRules()
     return every_bar(
         replace(asked, at=asked.at - _settling(exchange)),
         rows["open_at"],
@@ -160,7 +151,7 @@ def prove_ohlcv(asked: Asked, _pages: pl.DataFrame, rows: pl.DataFrame) -> list[
 
 def prove_trades(asked: Asked, _pages: pl.DataFrame, rows: pl.DataFrame) -> list[Claim]:
     """No jump in the ids where the venue counts them; else, that all pages were received."""
-    rules = rules_of(_trade_subject(asked.subject)[0]).trades
+    rules = rules_of(market_subject(asked.subject)[0]).trades or TradeRules()
     newest_only = rules.paging == "newest"
     return every_trade(asked, rows, are_ids_counted=rules.counted_ids, newest_only=newest_only)
 
@@ -169,16 +160,12 @@ def _about_markets(subject: str) -> list[dict[str, str]]:
     return [{"venue": subject}]
 
 
-def _about_trades(subject: str) -> list[dict[str, str]]:
-    return [dict(zip(("venue", "instrument_id"), _trade_subject(subject), strict=True))]
-
-
 def _about_candles(subject: str) -> list[dict[str, str]]:
-    return [dict(zip(("venue", "instrument_id", "interval"), _candle_subject(subject), strict=True))]
+    return [dict(zip(("venue", "instrument_id", "interval"), bar_subject(subject), strict=True))]
 
 
 def _feed(name: str, **facts: Any) -> Feed:
-    return Feed(name=name, provider=PROVIDER, documentation="https://docs.ccxt.com", **facts)
+    return Feed(name=name, provider=PROVIDER, documentation=DOCUMENTATION, limits=LIMITS, **facts)
 
 
 FEEDS: tuple[Feed, ...] = (
@@ -189,6 +176,8 @@ FEEDS: tuple[Feed, ...] = (
         subjects="exchange: kraken",
         fetch=fetch_markets,
         parse=parse_markets,
+        paging="one list for each type of market",
+        quota=quota,
         proof=snapshot,
         about=_about_markets,
     ),
@@ -199,6 +188,10 @@ FEEDS: tuple[Feed, ...] = (
         subjects="exchange:symbol@interval: kraken:BTC/USD@1m, binance:BTC/USDT:USDT@1h",
         fetch=fetch_ohlcv,
         parse=parse_ohlcv,
+        step=bar_step,
+        cost=bar_cost,
+        paging="steps of as many bars as an answer holds",
+        quota=bar_quota,
         proof=prove_ohlcv,
         about=_about_candles,
     ),
@@ -209,189 +202,32 @@ FEEDS: tuple[Feed, ...] = (
         subjects="exchange:symbol: kraken:BTC/USD, binance:BTC/USDT:USDT",
         fetch=fetch_trades,
         parse=parse_trades,
+        step=trade_step,
+        paging="by time or trade id, as the exchange has it",
+        quota=quota,
         proof=prove_trades,
-        about=_about_trades,
+        about=about_market,
     ),
 )
 
 
-def _trade_subject(subject: str) -> tuple[str, str]:
-    """Exchange and symbol."""
-    exchange, _, symbol = subject.partition(":")
-    if not exchange or not symbol:
-        raise UsageError(f"subject {subject!r} is not exchange:symbol, such as kraken:BTC/USD")
-    return exchange, symbol
-
-
-def _candle_subject(subject: str) -> tuple[str, str, str]:
-    """Exchange, symbol and interval. A symbol may hold colons, but no @."""
-    market, _, interval = subject.rpartition("@")
-    exchange, _, symbol = market.partition(":")
-    if not exchange or not symbol or not interval:
-        raise UsageError(f"subject {subject!r} is not exchange:symbol@interval, such as kraken:BTC/USD@1m")
-    return exchange, symbol, interval
+# A wrong row of the table of exchanges stops a run at its start, not when it first asks that exchange.
+exchange_rules()
 
 
 def _settling(exchange: str | None) -> timedelta:
     """How long after its end a bar may still change."""
     rules = exchange_rules().get(exchange or "")
-    return timedelta(seconds=rules.candles.settles_s if rules else CandleRules(limit=1).settles_s)
+    return timedelta(seconds=((rules and rules.candles) or CandleRules()).settles_s)
 
 
-def _past(client: Client, window: Window) -> Iterator[Window]:
-    """The part of a window that is past; none where it has not begun."""
-    end = min(window.end, client.now())
-    if window.start < end:
-        yield Window(window.start, end)
-
-
-_MARKETS_OF: weakref.WeakKeyDictionary[Client, dict[tuple[str, str], dict[str, Market]]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def _market(client: Client, ask: Ask, exchange: str, symbol: str) -> Market:
-    """The market of a symbol, from lists that are asked for once a client and only until the symbol is found."""
-    known: set[str] = set()
-    for market_type in rules_of(exchange).market_types:
-        listed = _listed(client, ask, exchange, market_type)
-        if symbol in listed:
-            return listed[symbol]
-        known.update(listed)
-    raise unknown(f"symbol of {exchange}", symbol, known)
-
-
-def _listed(client: Client, ask: Ask, exchange: str, market_type: str) -> dict[str, Market]:
-    lists = _MARKETS_OF.setdefault(client, {})
-    key = (exchange, market_type)
-    if key not in lists:
-        reply = ask(market_call(exchange, market_type))
-        lists[key] = {market["symbol"]: market for market in reversed(reply.rows)}
-    return lists[key]
-
-
-def _call(method: Method, exchange: str, market: Market, arguments: Mapping[str, Any]) -> Call:
-    return Call(
-        exchange=exchange,
-        method=method,
-        arguments={"symbol": market["symbol"], **arguments},
-        options=rules_of(exchange).options,
-        market=_essence(market),
-    )
-
-
-def _essence(market: Market) -> Market:
-    """What understanding an answer needs of a market: its plain facts, without the venue's own description."""
-    plain = {name: value for name, value in market.items() if isinstance(value, str | int | bool)}
-    return {name: value for name, value in plain.items() if name not in _CHANGING}
-
-
-def _pages(
-    reply: Reply, *, feed: str, subject: str, window: Window | None, numbers: Iterator[int]
-) -> Iterator[Page]:
-    call, others = reply.call, reply.answers[1:]
-    context: dict[str, Any] = {
-        "exchange": call.exchange,
-        "call": call.method,
-        "arguments": call.arguments,
-        "options": call.options,
-        "market": call.market,
-        "feed": feed,
-        "subject": subject,
-        "window": window,
-    }
-    said = [
-        {"method": o.method, "url": o.url, "status": o.status, "body": o.body.decode("utf-8", "replace")}
-        for o in others
-    ]
-    for part, answer in enumerate(reply.answers):
-        carried = [] if part else said
-        yield answer.page(**context, sequence=next(numbers), part=part, others=carried)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Kept:
-    """A page, or all pages of one call, understood."""
-
-    call: Call
-    rows: list[Any]
-    answers: Sequence[Answer]
-    page_ids: Sequence[int]
-    received_at: datetime
-
-    def page_of(self, said: str) -> int:
-        """The page that says so; the first where none does word for word."""
-        if len(self.answers) == 1:
-            return self.page_ids[0]
-        quoted = f'"{said}"'.encode()
-        found = (i for i, a in zip(self.page_ids, self.answers, strict=True) if quoted in a.body)
-        return next(found, self.page_ids[0])
-
-
-def _columns(page: Mapping[str, Any], rows_of: RowsOf, schema: pl.Schema, replayer: Replayer) -> pl.DataFrame:
-    """The rows of a page, none where it is understood with another; ParseError names it where it cannot be."""
-    try:
-        request = orjson.loads(page["request"])
-        rows = [] if request["part"] else list(rows_of(_understood(page, request, replayer)))
-        return pl.DataFrame([_column(rows, name, dtype) for name, dtype in schema.items()])
-    except (UsageError, *MISREAD) as error:
-        where = f"{page['feed']} {page['subject']}, page {page['page_id']}"
-        raise ParseError(f"{where}: {error}") from error
-
-
-def _column(rows: Sequence[Row], name: str, dtype: pl.DataType) -> pl.Series:
-    try:
-        return pl.Series(name, [row.get(name) for row in rows], dtype=dtype)
-    except (OverflowError, TypeError, UnicodeError, pl.exceptions.PolarsError) as error:
-        raise ValueError(f"a {name} that cannot be read as {dtype}: {error}") from error
-
-
-def _understood(page: Mapping[str, Any], request: Mapping[str, Any], replayer: Replayer) -> _Kept:
-    call = Call(
-        exchange=request["exchange"],
-        method=request["call"],
-        arguments=request["arguments"],
-        options=request["options"],
-        market=request["market"],
-    )
-    first = Answer(
-        method=request["method"],
-        url=request["url"],
-        status=page["http_status"],
-        headers={"content-type": page["content_type"] or ""},
-        body=page["body"],
-        received_at=page["received_at"],
-    )
-    others = [replace(first, **{**said, "body": said["body"].encode()}) for said in request["others"]]
-    return _Kept(
-        call=call,
-        rows=replayer.rows(call, [first, *others]),
-        answers=[first, *others],
-        page_ids=[page["page_id"], *_page_ids(page, request, others)],
-        received_at=page["received_at"],
-    )
-
-
-def _page_ids(page: Mapping[str, Any], request: Mapping[str, Any], others: Iterable[Answer]) -> Iterator[int]:
-    """The ids that the pages of the other answers have."""
-    for part, other in enumerate(others, start=1):
-        asked = {**request, "method": other.method, "url": other.url, "part": part, "others": []}
-        yield Page(
-            feed=page["feed"],
-            subject=page["subject"],
-            request=asked,
-            received_at=page["received_at"],
-            body=other.body,
-        ).page_id
-
-
-def _market_rows(kept: _Kept) -> Iterator[Row]:
+def _market_rows(kept: Kept) -> Iterator[Row]:
     has_steps = attributes(kept.call.exchange).precisionMode == _TICK_SIZE
     for market in kept.rows:
         step = market["precision"] if has_steps else {}
         amount, cost = market["limits"]["amount"], market["limits"]["cost"]
         yield {
-            **_provenance(kept),
+            **kept.provenance,
             "page_id": kept.page_of(market["id"]),
             "event_at": kept.received_at,
             "known_at": kept.received_at,
@@ -401,98 +237,78 @@ def _market_rows(kept: _Kept) -> Iterator[Row]:
             "base": market["base"],
             "quote": market["quote"],
             "settle": market["settle"],
+            **assets_of(
+                kept.call.exchange, base=market["baseId"], quote=market["quoteId"], settle=market["settleId"]
+            ),
             "is_inverse": market["inverse"] if market["contract"] else None,
-            "contract_size": _text(market["contractSize"]),
-            "price_step": _text(step.get("price")),
-            "amount_step": _text(step.get("amount")),
-            "min_amount": _text(amount["min"]),
-            "max_amount": _text(amount["max"]),
-            "min_cost": _text(cost["min"]),
+            "contract_size": text_of(market["contractSize"]),
+            "price_step": text_of(step.get("price")),
+            "amount_step": text_of(step.get("amount")),
+            "min_amount": text_of(amount["min"]),
+            "max_amount": text_of(amount["max"]),
+            "min_cost": text_of(cost["min"]),
             "is_active": market["active"],
+            "status": "listed",
+            "list_name": _list_name(kept.call),
             "listed_at": market["created"],
             "expires_at": market["expiry"],
         }
 
 
-def _candle_rows(kept: _Kept) -> Iterator[Row]:
-    market = _asked_market(kept.call)
-    unit = _volume_unit(kept.call.exchange, market)
-    shared = {**_provenance(kept), "interval": kept.call.arguments["timeframe"]}
+def _list_name(call: Call) -> str:
+    """Which types of markets were asked for; a list of one type says nothing about the others."""
+    return ",".join(call.options.get("fetchMarkets", {}).get("types", ())) or "all"
+
+
+def _candle_facts(kept: Kept) -> Row:
+    return {
+        **kept.provenance,
+        "instrument_id": kept.market["symbol"],
+        "interval": kept.call.arguments["timeframe"],
+        "volume_unit": _volume_unit(kept.call.exchange, kept.market),
+    }
+
+
+def _candle_rows(kept: Kept) -> Iterator[Row]:
+    facts = _candle_facts(kept)
     for open_ms, open_, high, low, close, volume, trade_count in kept.rows:
         yield {
-            **shared,
-            "instrument_id": market["symbol"],
+            **facts,
             "open_at": open_ms,
             "open": open_,
             "high": high,
             "low": low,
             "close": close,
             "volume": volume,
-            "volume_unit": None if volume is None else unit,
+            "volume_unit": None if volume is None else facts["volume_unit"],
             "trade_count": trade_count,
         }
 
 
-def _trade_rows(kept: _Kept) -> Iterator[Row]:
-    market = _asked_market(kept.call)
-    unit = "contracts" if market.get("contract") else "base"
-    shared = _provenance(kept)
+def _trade_facts(kept: Kept) -> Row:
+    rules = exchange_rules().get(kept.call.exchange)
+    return {
+        **kept.provenance,
+        "instrument_id": kept.market["symbol"],
+        "amount_unit": amount_unit(kept.market, (rules and rules.trades) or TradeRules()),
+    }
+
+
+def _trade_rows(kept: Kept) -> Iterator[Row]:
+    facts = _trade_facts(kept)
     for trade in kept.rows:
         yield {
-            **shared,
-            "instrument_id": market["symbol"],
+            **facts,
             "trade_id": trade["id"],
             "event_at": trade["timestamp"],
             "price": trade["price"],
             "amount": trade["amount"],
-            "amount_unit": unit,
             "side": trade["side"],
         }
-
-
-def _provenance(kept: _Kept) -> Row:
-    return {
-        "venue": kept.call.exchange,
-        "ingested_at": kept.received_at,
-        "page_id": kept.page_ids[0],
-        "provider": PROVIDER,
-    }
-
-
-def _asked_market(call: Call) -> Market:
-    if call.market is None:
-        raise ValueError(f"its request names no market for {call.method}")
-    return call.market
 
 
 def _volume_unit(exchange: str, market: Market) -> str | None:
     if not market.get("contract"):
         return "base"
     rules = exchange_rules().get(exchange)
-    return rules.candles.contract_volume if rules else None
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _frame(pages: pl.DataFrame, rows_of: RowsOf, table: Table, *, ms: Sequence[str]) -> pl.LazyFrame:
-    """The pages' rows under the table's columns, numbers as text; `ms` are times in milliseconds since 1970.
-
-    Raises ParseError for a page that cannot be understood.
-    """
-    dtypes = {
-        c.name: pl.String() if c.dtype.is_float() else c.dtype for c in table.columns if c.derived is None
-    }
-    schema, replayer = pl.Schema({**dtypes, **dict.fromkeys(ms, pl.Int64())}), Replayer()
-    told = [_columns(page, rows_of, schema, replayer) for page in pages.iter_rows(named=True)]
-    return pl.concat([schema.to_frame(), *told]).lazy().with_columns(_utc(name) for name in ms)
-
-
-def _utc(column: str) -> pl.Expr:
-    """Milliseconds as a time; null where no calendar has such a time."""
-    ms = pl.col(column)
-    sane = pl.when(ms.is_between(0, _YEAR_9999_MS)).then(ms)
-    return (
-        pl.from_epoch(sane, time_unit="ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").alias(column)
-    )
+    return rules.candles.contract_volume if rules and rules.candles else None

@@ -1,37 +1,38 @@
-"""HTTP for the providers: time-outs, pacing, retries by kind of error, redaction. Knows no provider.
+"""HTTP for the providers: time-outs, limits, retries by kind of error, redaction. Knows no provider.
 
-One `Client` serves one run. Retries happen here and nowhere else.
+One `Client` serves one run. Retries happen here and nowhere else. Limits are kept by `sources.quota_ledger`.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 import stamina
 import structlog
 
 from lakehouse.bronze import Page
+from lakehouse.errors import SettingsError
 from lakehouse.settings import Settings
 from lakehouse.window import Window
-from sources.errors import MissingKey, Permanent, SourceError, Transient
+from sources.errors import MissingKey, Permanent, QuotaExhausted, SourceError, Transient
+from sources.quota import Limit, Quota, key_id, read_limits
+from sources.quota_ledger import LONGEST_WAIT_S, QuotaLedger
 
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
 REDACTED = "REDACTED"
-LONGEST_WAIT_S = 120.0
-"""A provider that asks for a longer wait is not waited for here: Transient rises and the caller decides."""
+SYNTHETIC = "x-mnemo-synthetic"
+"""The header of an answer that no provider ever gave: the offline twin made it up (`sources.twin.synthetic`)."""
 
 _TRANSIENT = frozenset({408, 423, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 _SHOWN_BYTES = 200
@@ -45,14 +46,31 @@ for _name in ("httpx", "httpcore"):
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """One host of a provider: scheme and host, no path. `name` makes `MNEMO_<name>_URL`.
+    """One host of a provider: scheme and host, no path. `name` makes `MNEMO_<name>_URL` and `MNEMO_<name>_LIMITS`.
 
-    The pace is the provider's own limit.
+    Limits and pace are the provider's own. They go by the key of `key_setting`, by our address where that is empty.
     """
 
     name: str
     url: str
     min_interval_s: float = 0.0
+    limits: tuple[Limit, ...] = ()
+    key_setting: str = ""
+
+    def quota(self, settings: Settings) -> Quota:
+        """What the host allows us; SettingsError where `MNEMO_<name>_LIMITS` cannot be read."""
+        said = settings.provider_limits(self.name)
+        try:
+            limits = read_limits(said) if said else self.limits
+        except ValueError as error:
+            raise SettingsError(f"MNEMO_{self.name}_LIMITS: {error}") from None
+        return Quota(
+            provider=self.name.lower(),
+            host=urlsplit(self.url).netloc,
+            limits=limits,
+            min_interval_s=0.0 if said else self.min_interval_s,
+            key_id=key_id(settings.key(self.key_setting)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +85,15 @@ class Answer:
     received_at: datetime
 
     def page(self, *, feed: str, subject: str, window: Window | None, sequence: int, **context: Any) -> Page:
-        """The bronze page of this answer; `context` is what the parser must know beside the body."""
+        """The bronze page of this answer; `context` is what the parser must know beside the body.
+
+        That an answer is made up stays with its page: the request says `synthetic`.
+        """
+        marks = {"synthetic": True} if SYNTHETIC in self.headers else {}
         return Page(
             feed=feed,
             subject=subject,
-            request={"method": self.method, "url": self.url, **context},
+            request={"method": self.method, "url": self.url, **marks, **context},
             received_at=self.received_at,
             body=self.body,
             window=window,
@@ -86,20 +108,23 @@ class Client:
     """Sends requests for feeds. Close it, or use it as a context manager.
 
     `attempts` counts the first one. `timeout_s` is the longest silence: until connected (at most 10 s),
-    and between two pieces of an answer.
+    and between two pieces of an answer. `ledger` counts requests, by default in the folder `quota` of MNEMO_HOME;
+    `also_wait` is called before each request that it counts, for limits that others keep.
     """
 
     settings: Settings
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     attempts: int = 4
     timeout_s: float = 30.0
+    ledger: InitVar[QuotaLedger | None] = None
+    also_wait: Callable[[Quota, float], None] | None = None
     _http: httpx.Client = field(init=False, repr=False)
-    _pacer: Pacer = field(init=False, repr=False)
+    _ledger: QuotaLedger = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, ledger: QuotaLedger | None) -> None:
         timeout = httpx.Timeout(self.timeout_s, connect=min(self.timeout_s, 10.0))
         self._http = httpx.Client(timeout=timeout, follow_redirects=True)
-        self._pacer = Pacer()
+        self._ledger = ledger or QuotaLedger(self.settings.home / "quota")
 
     def __enter__(self) -> Client:
         return self
@@ -150,6 +175,8 @@ class Client:
                 explain(answer)
             except SourceError as error:
                 error.pages = (keep(answer),) if keep else ()
+                if isinstance(error, QuotaExhausted) and self._keeps_limits(host):
+                    error.renewed_at = self._ledger.exhaust(host.quota(self.settings))
                 raise
             return answer
 
@@ -177,9 +204,31 @@ class Client:
         """A body without any secret that the settings hold; unchanged bytes where there is none."""
         return _bytes_without(body, self.settings.secrets)
 
-    def wait_turn(self, name: str, min_interval_s: float) -> None:
-        """Keep `min_interval_s` between calls that share a name, over all threads of this client."""
-        self._pacer.wait(name, min_interval_s)
+    def wait_turn(self, quota: Quota, units: float = 1.0) -> None:
+        """Return when a request that counts so many units may be sent; all processes of this machine queue up.
+
+        Raises QuotaExhausted where a day's budget is spent, Transient where the provider asked for a long wait.
+        """
+        if self.also_wait:
+            self.also_wait(quota, units)
+        self._ledger.take(quota, units)
+
+    def observe(self, quota: Quota, answer: Answer) -> None:
+        """Take in what an answer says about the quota: what is left, how long to wait."""
+        asked_s = retry_after_s(answer.headers, now=answer.received_at) if answer.status >= 400 else None
+        host = urlsplit(answer.url).netloc
+        self._ledger.observe(quota, answer.headers, host=host, wait_s=asked_s, at=answer.received_at)
+
+    def requests_left(self, quota: Quota) -> int | None:
+        """How many requests today's budget has left; None where there is no budget."""
+        return self._ledger.left(quota)
+
+    def tell_usage(self, *, every_s: float = 0.0) -> None:
+        """Bring `ops.quota` up to what was used, where the ledger is shared; at most every so many seconds."""
+        self._ledger.tell(every_s=every_s)
+
+    def _keeps_limits(self, host: Host) -> bool:
+        return self.settings.keeps_limits(host.name, host.url)
 
     def _send(
         self,
@@ -190,8 +239,9 @@ class Client:
         headers: Mapping[str, str],
     ) -> Answer:
         base = self.settings.provider_url(host.name, host.url)
-        if base == host.url.rstrip("/"):
-            self.wait_turn(host.name, host.min_interval_s)
+        quota = host.quota(self.settings) if self._keeps_limits(host) else None
+        if quota:
+            self.wait_turn(quota)
         sent = tuple(secret for secret in secrets.values() if secret)
         hidden = (*self.settings.secrets, *sent)
         query = f"?{urlencode(params)}" if params else ""
@@ -201,9 +251,11 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = _without(failure(error), hidden)
             asked = f"{without_login(base)} (setting MNEMO_{host.name}_URL)"
-            raise Transient(f"{host.name.lower()} does not answer at {asked}: {reason}") from None
+            raise Transient(
+                f"{host.name.lower()} does not answer at {asked}: {reason}; asked for {real}"
+            ) from None
         log.info("provider answered", provider=host.name.lower(), url=real, status=response.status_code)
-        return Answer(
+        answer = Answer(
             method="GET",
             url=real,
             status=response.status_code,
@@ -212,25 +264,9 @@ class Client:
             body=_bytes_without(response.content, sent),
             received_at=self.now(),
         )
-
-
-class Pacer:
-    """Spaces calls by name; threads queue up for their turn."""
-
-    def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        self._clock = clock
-        self._sleep = sleep
-        self._lock = threading.Lock()
-        self._next: dict[str, float] = {}
-
-    def wait(self, name: str, min_interval_s: float) -> None:
-        """Return when it is this caller's turn."""
-        with self._lock:
-            turn = max(self._clock(), self._next.get(name, 0.0))
-            self._next[name] = turn + min_interval_s
-        self._sleep(max(0.0, turn - self._clock()))
+        if quota:
+            self.observe(quota, answer)
+        return answer
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:

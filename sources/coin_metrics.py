@@ -1,12 +1,8 @@
 """CoinMetrics, API version 4: on-chain metrics and reference rates of assets.
 
 Documentation: https://docs.coinmetrics.io/api/v4 and, for the meaning of the stamps,
-https://docs.coinmetrics.io/market-data/cm-prices-faqs
+https://docs.coinmetrics.io/market-data/cm-prices-faqs. How it is asked: coin_metrics_pages.
 
-- Without a key the community host answers; with MNEMO_COINMETRICS_API_KEY the paid one. Community data are
-  licensed CC BY-NC 4.0: not for commercial use. Community limit: 10 requests in 6 seconds.
-- Pages: `paging_from=start` must be sent, else the first page is the newest. `next_page_url` is followed
-  until it is absent; it repeats the key.
 - Numbers are text. Null means that no value is stored; a metric that an asset does not have has no field at
   all.
 - Stamps are UTC with nanoseconds, cut to microseconds here. Interval metrics are stamped with the *start*
@@ -23,34 +19,38 @@ off unseen, and throws good answers away when the rate limit is used up.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
-from itertools import count
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import polars as pl
 
 from lakehouse.bronze import Page
 from lakehouse.contract import UTC_US
+from lakehouse.coverage import Asked, Claim
 from lakehouse.errors import UsageError
 from lakehouse.silver import asset_metrics
 from lakehouse.window import Window
-from sources.client import Answer, Client, Host
-from sources.errors import ParseError, Transient
+from sources.client import Client
+from sources.coin_metrics_pages import (
+    KEY_URL,
+    PAGE_SIZE,
+    PROVIDER,
+    Params,
+    Question,
+    between,
+    moment,
+    quota,
+    rows_in,
+    text,
+    walk,
+)
 from sources.feed import Feed
-from sources.proofs import told_until
+from sources.proofs import every_bar, told_until
 
-PROVIDER = "coinmetrics"
 FEED = "coinmetrics_asset_metrics"
-KEY_SETTING = "MNEMO_COINMETRICS_API_KEY"
-KEY_URL = "https://coinmetrics.io/contact"
-COMMUNITY = Host(name="COINMETRICS", url="https://community-api.coinmetrics.io", min_interval_s=0.6)
-PAID = Host(name="COINMETRICS", url="https://api.coinmetrics.io")
 PATH = "/v4/timeseries/asset-metrics"
 
 REFERENCE_RATE_LAG = timedelta(minutes=5)
@@ -70,12 +70,13 @@ _INTERVAL = {
     "1d": _DAY,
     "1d-ny-close": _DAY,
 }
+_REFERENCE_RATE = "ReferenceRate"
 _SLOW_REFERENCE_RATES = ("1h", "1d", "1d-ny-close")
+_LEFT_OUT = "whether the provider left out a stamp or never had it"
 _SUBJECT = re.compile(r"(?P<asset>[a-z0-9._]+):(?P<metrics>\w+(?:,\w+)*)@(?P<frequency>[\w-]+)")
 _EXAMPLE = "btc:PriceUSD,AdrActCnt@1d"
-_NEEDS_KEY = frozenset({"unauthorized", "wrong_credentials", "forbidden"})
-
-Params = dict[str, str]
+_UNEVEN = ("1b", "1d-ny-close")
+"""Frequencies whose stamps are not a fixed time apart in UTC."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,48 +99,28 @@ def read_subject(text: str) -> Subject:
     return Subject(asset=match["asset"], metrics=metrics, frequency=match["frequency"])
 
 
-def first_page_params(subject: Subject, window: Window) -> Params:
-    """What is sent to PATH for the first page of a window."""
-    return {
-        "assets": subject.asset,
-        "metrics": ",".join(subject.metrics),
-        "frequency": subject.frequency,
-        "start_time": _stamp(window.start),
-        "end_time": _stamp(window.end),
-        "end_inclusive": "false",
-        "paging_from": "start",
-        "page_size": "10000",
+def question(subject: str, window: Window) -> Question:
+    """What a window of a subject is asked for with."""
+    asked = read_subject(subject)
+    params: Params = {
+        "assets": asked.asset,
+        "metrics": ",".join(asked.metrics),
+        "frequency": asked.frequency,
+        **between(window),
     }
+    return Question(feed=FEED, subject=subject, path=PATH, params=params, window=window)
 
 
 def fetch_asset_metrics(client: Client, subject: str, window: Window) -> Iterator[Page]:
     """All pages of a window, oldest first. The last page may be empty."""
-    params = first_page_params(read_subject(subject), window)
-    key = client.settings.key(KEY_SETTING)
-    host, secrets = (PAID, {"api_key": key}) if key else (COMMUNITY, {})
-    asked: list[Params] = []
-    for number in count():
-        asked.append(params)
-        page = partial(Answer.page, feed=FEED, subject=subject, window=window, sequence=number)
-        answer = client.get(
-            host, PATH, params, secrets=secrets, explain=_must_be_page, refusal=_refusal, keep=page
-        )
-        yield page(answer)
-        address = _loads(answer.body).get("next_page_url")
-        if not address:
-            return
-        params = _params_of(address)
-        if params in asked:
-            raise Transient(
-                f"feed {FEED}, {subject}: page {number} names itself or an earlier page as the next"
-            )
+    return walk(client, question(subject, window))
 
 
 def parse_asset_metrics(pages: pl.DataFrame) -> pl.LazyFrame:
     """Rows of silver.asset_metrics: one an asset, metric and stamp, also where the value is null."""
     told = [value for page in pages.iter_rows(named=True) for value in _values(page)]
     frame = pl.LazyFrame(told, schema=_VALUE, strict=False)
-    return frame.with_columns(_moment("time"), _moment("status_time")).select(
+    return frame.with_columns(moment("time"), moment("status_time")).select(
         asset="asset",
         metric="metric",
         frequency="frequency",
@@ -154,6 +135,29 @@ def parse_asset_metrics(pages: pl.DataFrame) -> pl.LazyFrame:
         value="value",
         status="status",
     )
+
+
+def prove_asset_metrics(asked: Asked, pages: pl.DataFrame, rows: pl.DataFrame) -> list[Claim]:
+    """Stamps by their number, where all metrics asked for have a row and the usual lag has passed.
+
+    A metric may begin later than the window, so a stamp without rows makes the stretch degraded, not missing.
+    """
+    subject = read_subject(asked.subject)
+    if rows.is_empty() or subject.frequency in _UNEVEN:
+        return told_until(_DAY + INTERVAL_LAG, cannot_show=_LEFT_OUT)(asked, pages, rows)
+    told = rows.group_by("event_at").agg(pl.col("metric").n_unique())
+    whole = told.filter(pl.col("metric") == len(set(subject.metrics)))["event_at"]
+    are_rates = all(metric.startswith(_REFERENCE_RATE) for metric in subject.metrics)
+    settled = replace(asked, at=asked.at - (REFERENCE_RATE_LAG if are_rates else INTERVAL_LAG))
+    claims = every_bar(settled, whole, subject.frequency, omits_empty=True)
+    return [
+        claim if claim.status == "complete" else replace(claim, cannot_show=_LEFT_OUT) for claim in claims
+    ]
+
+
+def page_time(subject: str) -> timedelta:
+    """How much time one page holds; of blocks, those of a chain with one every two minutes."""
+    return PAGE_SIZE * (_INTERVAL[read_subject(subject).frequency] or timedelta(minutes=2))
 
 
 def _about(subject: str) -> list[dict[str, str]]:
@@ -172,50 +176,15 @@ FEEDS = (
         subjects=f"asset:metrics@frequency: {_EXAMPLE}",
         fetch=fetch_asset_metrics,
         parse=parse_asset_metrics,
-        proof=told_until(_DAY + INTERVAL_LAG, cannot_show="whether the provider left out a stamp"),
+        proof=prove_asset_metrics,
         about=_about,
+        step=page_time,
+        paging="next_page_url, 10,000 rows a page, oldest first",
+        quota=quota,
         key_url=KEY_URL,
         documentation="https://docs.coinmetrics.io/api/v4#operation/getTimeseriesAssetMetrics",
     ),
 )
-
-
-# Fetching
-
-
-def _stamp(moment: datetime) -> str:
-    """The API takes UTC without a zone, with at most nine digits of a second."""
-    return moment.replace(tzinfo=None).isoformat()
-
-
-def _params_of(address: str) -> Params:
-    """The parameters of a next page; the key is sent anew and never kept."""
-    return {name: value for name, value in parse_qsl(urlsplit(address).query) if name != "api_key"}
-
-
-def _must_be_page(answer: Answer) -> None:
-    try:
-        said = _loads(answer.body)
-    except ValueError:
-        said = None
-    is_page = isinstance(said, dict) and isinstance(said.get("data"), list)
-    if not is_page or not isinstance(said.get("next_page_url") or "", str):
-        raise Transient(f"coinmetrics answered {answer.url} without a list data")
-
-
-def _refusal(answer: Answer) -> str:
-    try:
-        error = _loads(answer.body)["error"]
-        said = f"{error['type']}: {error['message']}"
-    except (ValueError, KeyError, TypeError):
-        return ""
-    hint = f" (see the setting {KEY_SETTING}; keys: {KEY_URL})" if error["type"] in _NEEDS_KEY else ""
-    return said + hint
-
-
-def _loads(body: bytes) -> Any:
-    """JSON with every number as the text that was sent."""
-    return json.loads(body, parse_float=str, parse_int=str, parse_constant=str)
 
 
 # Understanding
@@ -236,52 +205,20 @@ _VALUE = {
 def _values(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One dict a metric and row of a page; a metric without a field in a row is not supported: none."""
     subject = read_subject(page["subject"])
-    for row in _rows(page):
+    for row in rows_in(page):
         for metric in subject.metrics:
             if metric in row:
                 yield {
-                    "asset": _text(page, row, "asset"),
+                    "asset": text(page, row, "asset"),
                     "metric": metric,
                     "frequency": subject.frequency,
-                    "time": _text(page, row, "time"),
-                    "value": _text(page, row, metric),
-                    "status": _text(page, row, f"{metric}-status", is_optional=True),
-                    "status_time": _text(page, row, f"{metric}-status-time", is_optional=True),
+                    "time": text(page, row, "time"),
+                    "value": text(page, row, metric),
+                    "status": text(page, row, f"{metric}-status", is_optional=True),
+                    "status_time": text(page, row, f"{metric}-status-time", is_optional=True),
                     "page_id": page["page_id"],
                     "received_at": page["received_at"],
                 }
-
-
-def _rows(page: Mapping[str, Any]) -> list[dict[str, Any]]:
-    try:
-        rows = _loads(page["body"])["data"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _not_as_expected(page, f"no list data in the body ({type(error).__name__})") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise _not_as_expected(page, "data is not a list of objects")
-    return rows
-
-
-def _text(
-    page: Mapping[str, Any], row: Mapping[str, Any], name: str, *, is_optional: bool = False
-) -> str | None:
-    """What a row says under a name; ParseError where it has no such name, or a list or an object there."""
-    if name not in row and not is_optional:
-        raise _not_as_expected(page, f"a row without {name}")
-    value = row.get(name)
-    if isinstance(value, list | dict):
-        raise _not_as_expected(page, f"{name} is a {type(value).__name__} and not a text")
-    return None if value is None else str(value)
-
-
-def _not_as_expected(page: Mapping[str, Any], what: str) -> ParseError:
-    return ParseError(f"feed {page['feed']}, {page['subject']}, page {page['page_id']}: {what}")
-
-
-def _moment(column: str) -> pl.Expr:
-    return pl.col(column).str.to_datetime(
-        "%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", time_zone="UTC", strict=False
-    )
 
 
 def _lag() -> pl.Expr:
@@ -289,7 +226,7 @@ def _lag() -> pl.Expr:
     is_slow = pl.col("frequency").is_in(_SLOW_REFERENCE_RATES)
     interval = pl.col("frequency").replace_strict(_INTERVAL, return_dtype=pl.Duration("us"))
     return (
-        pl.when(~pl.col("metric").str.starts_with("ReferenceRate"))
+        pl.when(~pl.col("metric").str.starts_with(_REFERENCE_RATE))
         .then(interval + INTERVAL_LAG)
         .when(is_slow)
         .then(pl.lit(REFERENCE_RATE_LAG))

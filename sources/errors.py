@@ -10,6 +10,8 @@ SourceError
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from lakehouse.bronze import Page
 from lakehouse.errors import MnemoError
 
@@ -38,7 +40,11 @@ class MissingKey(Permanent):
 
 
 class QuotaExhausted(Permanent):
-    """Asking again before the budget is renewed only makes it worse."""
+    """Asking again before the budget is renewed only makes it worse; `renewed_at` is when that is, where known."""
+
+    def __init__(self, message: str, *, renewed_at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.renewed_at = renewed_at
 
 
 class ParseError(SourceError):

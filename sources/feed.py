@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -12,9 +13,11 @@ from lakehouse.bronze import Page, bronze_table
 from lakehouse.contract import Table
 from lakehouse.coverage import About, Prove
 from lakehouse.ledger import Source
+from lakehouse.settings import Settings
 from lakehouse.window import Window
 from sources.errors import ParseError
 from sources.proofs import paged_to_end
+from sources.quota import Quota
 
 if TYPE_CHECKING:
     from sources.client import Client
@@ -43,6 +46,16 @@ class Feed:
     """What an answer proves of the window asked for; see `sources.proofs`."""
     about: About | None = None
     """The subject columns of the table's rows that a subject is about; by default they are read from the rows."""
+    step: Callable[[str], timedelta | None] | None = None
+    """How much of a subject's time a backfill asks for at once; None: all of it, as of what comes whole."""
+    cost: Callable[[str, Window], int] | None = None
+    """About how many requests a window takes; None: at least one."""
+    quota: Callable[[Settings, str], Quota] | None = None
+    """The limits that the requests for a subject count against; None: none are known."""
+    paging: str = ""
+    """For people: how a window is asked for in pages, or that one answer holds it."""
+    limits: str = ""
+    """For people: the provider's limits, where they differ from subject to subject; else `quota` tells them."""
     key_setting: str = ""
     """The `MNEMO_*` setting that must hold a key; empty where none is needed."""
     key_url: str = ""
@@ -67,3 +80,17 @@ class Feed:
             about=self.about,
             parse_error=ParseError,
         )
+
+    def describe(self, settings: Settings) -> dict[str, str]:
+        """What a person asks of a feed before using it: a line of `mnemo ingest --list` and of docs/feeds.md."""
+        known = str(self.quota(settings, "")) if self.quota and not self.limits else self.limits
+        return {
+            "feed": self.name,
+            "provider": self.provider,
+            "data_set": self.doc,
+            "fills": self.table.name,
+            "subject": self.subjects,
+            "key": self.key_setting or "none",
+            "quota": known or "none is known",
+            "paging": self.paging,
+        }

@@ -5,70 +5,84 @@ Documentation: https://fred.stlouisfed.org/docs/api/fred/
 
 - A key is needed, as the parameter `api_key`; a bad one is answered with 400, not 401. 120 requests a
   minute.
-- Values are text; `.` means missing. `file_type=json` must be sent, the default is XML.
+- Values are text; `.` means missing. `file_type=json` must be sent, the default is XML. Errors may come with
+  another content type than their body has: the body is looked at, not the header.
 - A row holds for the real-time period [realtime_start, realtime_end], both ends included and *cut to the
   period asked for*; the current value ends on 9999-12-31. Both bounds are sent with every request for
-  values: alone, each has another default.
-- One request may not touch more than 2,000 vintages, so the vintages are listed first and asked for in
-  groups.
+  values: alone, each has another default. A row that begins where the period asked for begins, on a day that
+  is no vintage, gets no `known_at`: nobody knows since when it held.
+- One request may not touch more than 2,000 vintages (it is answered with 400), so the vintages are listed
+  first and asked for in groups.
 - Vintages are dates (days of US Central time) without a clock time. A value counts as known from the
   following midnight UTC: `known_at` = realtime_start + 1 day.
-- The archive begins later than many series: the first vintage of an old period is not its first release.
+- The archive begins later than many series: the first vintage of an old period is not its first release. Its
+  `known_at_basis` is `archived`: the figure was public earlier, and may have been another one.
 - `date` is the first day of the period. Weekly and biweekly series that say `Ending <day>` name its last
   day, those that say `As of <day>` the very day.
 - Units, title and frequency change over time (a new base year); each vintage gets those that held on its
-  day.
+  day. Values are asked for as they are (`units=lin`, own frequency): transformed, a period that still runs
+  looks whole.
 - Units stay in the provider's words ("Billions of Dollars") with `unit_multiplier` 0: the words already
   tell the scale, and they are free text that no rule reads without mistakes.
+- A series that is replaced gets a new id; the old one stays, with DISCONTINUED in its title.
 
 Plain requests are used, not the package fredapi: it hands out parsed pandas objects instead of the bytes
-that bronze keeps, asks for XML without time-out, retry or paging, reports 429 and 400 alike, drops
-realtime_end and fails beyond 2,000 vintages. It is right for a look at a series in a notebook, where none
-of this matters.
+that bronze keeps, asks for XML without time-out, retry, paging or count check, reports 429 and 400 alike, drops
+realtime_end, lets later vintages overwrite earlier ones, and fails beyond 2,000 vintages. It is right for a look at
+a series in a notebook, where none of this matters: its `get_series` of a short series gives what
+`silver.observations` says last, its `get_series_all_releases` the same vintages up to 2,000.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import count
+from itertools import pairwise
 from typing import Any
 
 import orjson
 import polars as pl
 
 from lakehouse.bronze import Page
-from lakehouse.contract import UTC_US
-from lakehouse.coverage import Asked, Claim
 from lakehouse.errors import UsageError
 from lakehouse.silver import observations, series
 from lakehouse.window import Window
-from sources.client import Answer, Client, Host
-from sources.errors import ParseError, Transient
+from sources.client import Client
+from sources.errors import Transient
 from sources.feed import Feed
-from sources.proofs import snapshot, until_told
-
-PROVIDER = "fred"
-KEY_SETTING = "MNEMO_FRED_API_KEY"
-KEY_URL = "https://fredaccount.stlouisfed.org/apikeys"
-HOST = Host(name="FRED", url="https://api.stlouisfed.org", min_interval_s=0.5)
+from sources.fred_proof import prove_observations
+from sources.fred_rest import (
+    FIRST_DAY,
+    KEY_SETTING,
+    KEY_URL,
+    LAST_DAY,
+    PROVIDER,
+    STAMP,
+    Asker,
+    Params,
+    cut_at,
+    day,
+    end_of_day,
+    listed,
+    midnight,
+    not_as_expected,
+    objects,
+    only,
+    quota,
+    texts,
+)
+from sources.proofs import snapshot
 
 SERIES_PATH = "/fred/series"
 VINTAGES_PATH = "/fred/series/vintagedates"
 OBSERVATIONS_PATH = "/fred/series/observations"
-FIRST_DAY, LAST_DAY = "1776-07-04", "9999-12-31"
 
 _MOST_VINTAGES = 1_000
 _MOST_DATES = 10_000
 _MOST_OBSERVATIONS = 100_000
-_YEAR_AND_LAG = timedelta(days=500)
-"""Annual series are dated by their first day and come out up to four months after their last."""
 _SERIES_ID = re.compile(r"[A-Za-z0-9_.\-]+")
-
-Params = dict[str, str | int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +140,17 @@ def spans(vintages: Sequence[str], *, most: int = _MOST_VINTAGES) -> Iterator[Sp
         yield Span(start=first or FIRST_DAY, end=last or LAST_DAY, repeats=first is not None)
 
 
+def series_asker(client: Client, feed: str, series_id: str, window: Window) -> Asker:
+    """Who asks about one series; UsageError for what cannot be a series id."""
+    if not _SERIES_ID.fullmatch(series_id):
+        raise UsageError(f"feed {feed}: {series_id!r} is not a FRED series id such as GDP")
+    return Asker(client=client, feed=feed, subject=series_id, window=window)
+
+
 def fetch_series(client: Client, series_id: str, window: Window) -> Iterator[Page]:
-    """One page: the description as it is today. The window is only kept: descriptions have no periods."""
-    asker = _asker(client, "fred_series", series_id, window)
-    yield asker.ask(SERIES_PATH, series_params(series_id), rows="seriess").page
+    """One page: all descriptions that the series ever had. The window is only kept."""
+    asker = series_asker(client, "fred_series", series_id, window)
+    yield asker.ask(SERIES_PATH, history_params(series_id), rows="seriess").page
 
 
 def fetch_observations(client: Client, series_id: str, window: Window) -> Iterator[Page]:
@@ -137,7 +158,7 @@ def fetch_observations(client: Client, series_id: str, window: Window) -> Iterat
 
     Revisions of a period are found only by a window that holds the period, however late they come.
     """
-    asker = _asker(client, "fred_observations", series_id, window)
+    asker = series_asker(client, "fred_observations", series_id, window)
     history = asker.ask(SERIES_PATH, history_params(series_id), rows="seriess", kind="series")
     yield history.page
     vintages: list[str] = []
@@ -146,28 +167,31 @@ def fetch_observations(client: Client, series_id: str, window: Window) -> Iterat
     ):
         yield said.page
         vintages += said.rows
-    described = [_only(entry, _DESCRIPTION) for entry in history.rows]
+    if any(later <= earlier for earlier, later in pairwise(vintages)):
+        raise Transient(f"feed {asker.feed}, {series_id}: the vintage dates are not in order")
+    described = [only(entry, _DESCRIPTION) for entry in history.rows]
     for span in spans(vintages):
-        context = {
-            "kind": "observations",
-            "described": described,
-            "repeats": span.start if span.repeats else None,
-        }
-        params = observations_params(series_id, window, span)
-        for said in asker.ask_all(OBSERVATIONS_PATH, params, rows="observations", **context):
-            yield said.page
+        yield from _fetch_span(
+            asker, window, span, described=described, archive_from=next(iter(vintages), None)
+        )
 
 
 def parse_series(pages: pl.DataFrame) -> pl.LazyFrame:
-    """Rows of silver.series; `known_at` is when the provider last updated the series."""
+    """Rows of silver.series, one for each description and the vintages from which on it held.
+
+    A description that may have held before the period asked for is dated by the last update of the series.
+    """
     entries = [
-        {**_texts(page, entry, _SERIES, optional=("notes",)), **_only(page, _STAMP)}
+        {**texts(page, entry, _SERIES, optional=("notes",)), "cut_at": cut_at(page), **only(page, STAMP)}
         for page in pages.iter_rows(named=True)
-        for entry in _rows(page, "seriess")
+        for entry in objects(page, "seriess")
     ]
+    begun = pl.col("realtime_start").str.to_date("%Y-%m-%d", strict=False)
+    is_true_start = pl.col("realtime_start") != pl.col("cut_at")
     updated = pl.col("last_updated").str.to_datetime("%Y-%m-%d %H:%M:%S%#z", time_unit="us", strict=False)
-    changed_at = pl.coalesce(updated, "received_at")
-    return pl.LazyFrame(entries, schema={**_SERIES, **_STAMP}, strict=False).select(
+    changed_at = pl.coalesce(pl.when(is_true_start).then(end_of_day(begun)), updated, "received_at")
+    schema = {**_SERIES, "cut_at": pl.String(), **STAMP}
+    return pl.LazyFrame(entries, schema=schema, strict=False).select(
         series_id="id",
         event_at=changed_at,
         known_at=changed_at,
@@ -195,46 +219,18 @@ def parse_observations(pages: pl.DataFrame) -> pl.LazyFrame:
         .select(
             series_id="subject",
             period_start=_first_day(),
-            event_at=_midnight(_day_after()),
-            known_at=_midnight(pl.col("realtime_start").dt.offset_by("1d")),
+            event_at=midnight(_day_after()),
+            known_at=end_of_day(pl.when(~pl.col("is_cut")).then("realtime_start")),
             ingested_at="received_at",
             page_id="page_id",
             provider=pl.lit(PROVIDER),
-            known_at_basis=pl.lit("published"),
+            known_at_basis=pl.when(_is_archived()).then(pl.lit("archived")).otherwise(pl.lit("published")),
             value=pl.col("value").replace(".", None),
             unit="units",
             unit_multiplier=pl.lit(0, pl.Int64),
             status=pl.lit(None, pl.String),
         )
     )
-
-
-def prove_observations(asked: Asked, pages: pl.DataFrame, rows: pl.DataFrame) -> list[Claim]:
-    """As many observations as the provider counted itself, for each span of vintages."""
-    past = asked.past
-    if past is None:
-        return []
-    stated, received = _counts(pages)
-    counts = {"stated": sum(stated.values()), "received": sum(received.values())}
-    if stated != received:
-        why = "which observations are missing: the provider counted more than it sent"
-        return [Claim(window=past, status="degraded", proof="count", evidence=counts, cannot_show=why)]
-    why = "revisions that came after this fetch"
-    claims = until_told(past, asked.at, rows, _YEAR_AND_LAG, why)
-    return [replace(claim, proof="count", evidence={**claim.evidence, **counts}) for claim in claims]
-
-
-def _counts(pages: pl.DataFrame) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
-    """How many observations the provider stated and sent for each real-time period."""
-    stated: Counter[tuple[str, str]] = Counter()
-    received: Counter[tuple[str, str]] = Counter()
-    for page in pages.iter_rows(named=True):
-        if orjson.loads(page["request"]).get("kind") == "observations":
-            body = orjson.loads(page["body"])
-            span = (str(body.get("realtime_start")), str(body.get("realtime_end")))
-            stated[span] = body.get("count", -1)  # what is not stated proves nothing
-            received[span] += len(body["observations"])
-    return stated, received
 
 
 def _about(subject: str) -> list[dict[str, str]]:
@@ -245,13 +241,16 @@ FEEDS = (
     Feed(
         name="fred_series",
         provider=PROVIDER,
-        doc="Descriptions of FRED series: title, unit, frequency, notes.",
+        doc="Descriptions of FRED series as they were over time: title, unit, frequency, notes.",
         table=series.TABLE,
         subjects="a FRED series id: GDP",
         fetch=fetch_series,
         parse=parse_series,
         proof=snapshot,
         about=_about,
+        cost=lambda _subject, _window: 1,
+        paging="one answer",
+        quota=quota,
         key_setting=KEY_SETTING,
         key_url=KEY_URL,
         documentation="https://fred.stlouisfed.org/docs/api/fred/series.html",
@@ -266,6 +265,8 @@ FEEDS = (
         parse=parse_observations,
         proof=prove_observations,
         about=_about,
+        paging="groups of 1,000 vintages, each by offset, 100,000 rows a page",
+        quota=quota,
         key_setting=KEY_SETTING,
         key_url=KEY_URL,
         documentation="https://fred.stlouisfed.org/docs/api/fred/series_observations.html",
@@ -276,92 +277,34 @@ FEEDS = (
 # Fetching
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Said:
-    """One answer: its rows, how many there are over all pages, and the page to keep."""
-
-    rows: list[Any]
-    total: int
-    page: Page
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asker:
-    """Asks one question after another about one series and numbers the pages."""
-
-    client: Client
-    feed: str
-    series_id: str
-    window: Window
-    key: str
-    numbers: Iterator[int] = field(default_factory=count)
-
-    def ask(self, path: str, params: Params, *, rows: str, **context: Any) -> _Said:
-        """One answer; Transient where it lacks the list `rows`: during outages HTML comes with status 200."""
-        number = next(self.numbers)
-
-        def page(answer: Answer) -> Page:
-            subject, window = self.series_id, self.window
-            return answer.page(feed=self.feed, subject=subject, window=window, sequence=number, **context)
-
-        answer = self.client.get(
-            HOST,
-            path,
-            params,
-            secrets={"api_key": self.key},
-            explain=lambda answer: _must_hold(answer, rows),
-            refusal=_refusal,
-            keep=page,
-        )
-        body = orjson.loads(answer.body)
-        return _Said(rows=body[rows], total=body.get("count", len(body[rows])), page=page(answer))
-
-    def ask_all(self, path: str, params: Params, *, rows: str, **context: Any) -> Iterator[_Said]:
-        """Answers until all rows are here; Transient where the provider stops short of its own count."""
-        have = 0
-        while True:
-            said = self.ask(path, {**params, "offset": have}, rows=rows, **context)
-            yield said
-            have += len(said.rows)
-            if have >= said.total:
-                return
-            if not said.rows:
-                message = f"feed {self.feed}, {self.series_id}: {have} of {said.total} {rows}, then none"
-                raise Transient(message)
-
-
-def _asker(client: Client, feed: str, series_id: str, window: Window) -> _Asker:
-    if not _SERIES_ID.fullmatch(series_id):
-        raise UsageError(f"feed {feed}: {series_id!r} is not a FRED series id such as GDP")
-    key = client.key(KEY_SETTING, feed=feed, url=KEY_URL)
-    return _Asker(client=client, feed=feed, series_id=series_id, window=window, key=key)
-
-
-def _must_hold(answer: Answer, rows: str) -> None:
-    kind = str if rows == "vintage_dates" else dict
-    try:
-        body = orjson.loads(answer.body)
-        is_held = all(isinstance(row, kind) for row in body[rows]) and isinstance(body[rows], list)
-        is_counted = isinstance(body.get("count", 0), int)
-    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        is_held = is_counted = False
-    if not (is_held and is_counted):
-        raise Transient(f"fred answered {answer.url} without a list {rows}")
-
-
-def _refusal(answer: Answer) -> str:
-    try:
-        said = str(orjson.loads(answer.body)["error_message"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return ""
-    return f"{said} (see the setting {KEY_SETTING}; keys: {KEY_URL})" if "api_key" in said else said
+def _fetch_span(
+    asker: Asker, window: Window, span: Span, *, described: list[dict[str, Any]], archive_from: str | None
+) -> Iterator[Page]:
+    """The pages of one span; each knows the last period of its predecessor, whose vintages it may continue."""
+    context = {
+        "kind": "observations",
+        "described": described,
+        "repeats": span.start if span.repeats else None,
+        "archive_from": archive_from,
+    }
+    params = observations_params(asker.subject, window, span)
+    for said in asker.ask_all(OBSERVATIONS_PATH, params, rows="observations", after="date", **context):
+        yield said.page
 
 
 # Understanding
 
-_STAMP = {"page_id": pl.Int64(), "received_at": UTC_US}
 _SERIES = dict.fromkeys(
-    ("id", "title", "frequency_short", "units", "seasonal_adjustment_short", "notes", "last_updated"),
+    (
+        "id",
+        "realtime_start",
+        "title",
+        "frequency_short",
+        "units",
+        "seasonal_adjustment_short",
+        "notes",
+        "last_updated",
+    ),
     pl.String(),
 )
 _DESCRIPTION = dict.fromkeys(("realtime_start", "frequency", "frequency_short", "units"), pl.String())
@@ -369,10 +312,13 @@ _OBSERVATION = dict.fromkeys(("date", "realtime_start", "value"), pl.String())
 _TOLD = pl.Schema(
     {
         "subject": pl.String(),
-        **_STAMP,
+        **STAMP,
         "date": pl.Date(),
         "realtime_start": pl.Date(),
         "value": pl.String(),
+        "is_first": pl.Boolean(),
+        "is_cut": pl.Boolean(),
+        "archive_from": pl.Date(),
         "frequency": pl.String(),
         "frequency_short": pl.String(),
         "units": pl.String(),
@@ -383,21 +329,30 @@ _LISTED = {"series": "seriess", "vintages": "vintage_dates"}
 """The list that is in each kind of page without observations."""
 _LENGTH = {"D": "1d", "W": "1w", "BW": "2w", "M": "1mo", "Q": "3mo", "SA": "6mo", "A": "1y"}
 _BACK_TO_FIRST = {"W": "-6d", "BW": "-13d"}
+_PROMPT_DAYS = {"D": 120, "W": 120, "BW": 120, "M": 120, "Q": 210, "SA": 400, "A": 400}
+"""What comes later than this after the end of its period is not taken for its first release."""
 
 
 def _told(page: Mapping[str, Any]) -> pl.DataFrame | None:
     """The observations of one page with what was said of their series on the day of each vintage."""
     request = orjson.loads(page["request"])
     if request["kind"] != "observations":
-        _list(page, _LISTED[request["kind"]])
+        listed(page, _LISTED[request["kind"]])
         return None
-    rows = [_texts(page, row, _OBSERVATION) for row in _rows(page, "observations")]
-    told = pl.DataFrame(rows, schema=_OBSERVATION, strict=False).with_columns(
-        pl.col("date", "realtime_start").str.to_date("%Y-%m-%d", strict=False)
+    rows = [texts(page, row, _OBSERVATION) for row in objects(page, "observations")]
+    archive_from = _optional_day(page, request.get("archive_from"))
+    begun = pl.col("realtime_start")
+    told = (
+        pl.DataFrame(rows, schema=_OBSERVATION, strict=False)
+        .with_columns(pl.col("date", "realtime_start").str.to_date("%Y-%m-%d", strict=False))
+        .with_columns(
+            is_first=(begun == begun.min().over("date")) & _is_not(_optional_day(page, request.get("after"))),
+            is_cut=begun.eq_missing(_optional_day(page, cut_at(page))) & begun.ne_missing(archive_from),
+            archive_from=pl.lit(archive_from, pl.Date),
+        )
     )
     if request["repeats"]:
-        is_repeated = pl.col("realtime_start") <= _day(page, request["repeats"])
-        told = told.remove(is_repeated)
+        told = told.remove(begun <= day(page, request["repeats"]))
     described = _described(page, request["described"])
     first = described.row(0, named=True)
     return (
@@ -406,21 +361,38 @@ def _told(page: Mapping[str, Any]) -> pl.DataFrame | None:
         .with_columns(
             pl.col(name).fill_null(first[name]) for name in ("frequency", "frequency_short", "units")
         )
-        .with_columns(subject=pl.lit(page["subject"]), **{name: pl.lit(page[name]) for name in _STAMP})
+        .with_columns(subject=pl.lit(page["subject"]), **{name: pl.lit(page[name]) for name in STAMP})
         .select(_TOLD.names())
         .cast(_TOLD)
     )
 
 
 def _described(page: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    described = pl.DataFrame([_texts(page, entry, _DESCRIPTION) for entry in entries], schema=_DESCRIPTION)
+    described = pl.DataFrame([texts(page, entry, _DESCRIPTION) for entry in entries], schema=_DESCRIPTION)
     strange = sorted(set(map(str, described["frequency_short"])) - set(_LENGTH))
     if described.is_empty() or strange:
-        raise _not_as_expected(
-            page, f"no description with a frequency of {', '.join(_LENGTH)}, but {strange}"
-        )
-    days = [_day(page, text) for text in described["realtime_start"]]
+        raise not_as_expected(page, f"no description with a frequency of {', '.join(_LENGTH)}, but {strange}")
+    days = [day(page, text) for text in described["realtime_start"]]
     return described.with_columns(realtime_start=pl.Series(days, dtype=pl.Date())).sort("realtime_start")
+
+
+def _optional_day(page: Mapping[str, Any], text: str | None) -> date | None:
+    return None if text is None else day(page, text)
+
+
+def _is_not(period: date | None) -> pl.Expr:
+    """False for the period that the page before told of too: its first vintage may be there."""
+    return pl.lit(value=True) if period is None else pl.col("date") != period
+
+
+def _is_archived() -> pl.Expr:
+    """Whether a period's first vintage is that of the archive, not that of its release.
+
+    FRED does the same: what it gives as initial releases (`output_type=4`) leaves out the archive's first vintage.
+    """
+    prompt = pl.col("frequency_short").replace_strict(_PROMPT_DAYS, return_dtype=pl.Int64)
+    is_late = pl.col("realtime_start") > _day_after() + pl.duration(days=prompt)
+    return pl.col("is_first") & (is_late | (pl.col("realtime_start") == pl.col("archive_from")))
 
 
 def _first_day() -> pl.Expr:
@@ -434,55 +406,3 @@ def _day_after() -> pl.Expr:
     is_weekly = pl.col("frequency_short").is_in(list(_BACK_TO_FIRST))
     names_a_day = is_weekly & pl.col("frequency").str.contains("Ending|As of")
     return pl.col("date").dt.offset_by(pl.when(names_a_day).then(pl.lit("1d")).otherwise(length))
-
-
-def _midnight(day: pl.Expr) -> pl.Expr:
-    return day.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-
-
-def _rows(page: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """The list of objects under a name of a page's body."""
-    rows = _list(page, name)
-    if not all(isinstance(row, dict) for row in rows):
-        raise _not_as_expected(page, f"{name} is not a list of objects")
-    return rows
-
-
-def _list(page: Mapping[str, Any], name: str) -> list[Any]:
-    try:
-        held = orjson.loads(page["body"])[name]
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise _not_as_expected(page, f"no list {name} in the body ({type(error).__name__})") from None
-    if not isinstance(held, list):
-        raise _not_as_expected(page, f"{name} is not a list")
-    return held
-
-
-def _texts(
-    page: Mapping[str, Any], entry: Mapping[str, Any], columns: Iterable[str], *, optional: Iterable[str] = ()
-) -> dict[str, str | None]:
-    """What an object says under some names; ParseError where one is absent, or has a list or an object there."""
-    told: dict[str, str | None] = {}
-    for name in columns:
-        if name not in entry and name not in optional:
-            raise _not_as_expected(page, f"an entry without {name}")
-        value = entry.get(name)
-        if isinstance(value, list | dict):
-            raise _not_as_expected(page, f"{name} is a {type(value).__name__} and not a text")
-        told[name] = None if value is None else str(value)
-    return told
-
-
-def _day(page: Mapping[str, Any], text: str | None) -> date:
-    try:
-        return date.fromisoformat(text or "")
-    except ValueError:
-        raise _not_as_expected(page, f"{text!r} is not the day of a vintage") from None
-
-
-def _only(entry: Mapping[str, Any], columns: Iterable[str]) -> dict[str, Any]:
-    return {name: entry.get(name) for name in columns}
-
-
-def _not_as_expected(page: Mapping[str, Any], what: str) -> ParseError:
-    return ParseError(f"feed {page['feed']}, {page['subject']}, page {page['page_id']}: {what}")

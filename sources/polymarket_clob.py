@@ -1,319 +1,242 @@
-"""Polymarket (https://docs.polymarket.com): markets from Gamma, price samples and books from the CLOB.
+"""Polymarket's order book (https://docs.polymarket.com): books of tokens and histories of their prices.
 
 Quirks that this module answers for:
-- No keys. Limits per 10 s: 500 events, 1,000 histories, 1,500 books; delays come before 429.
-- A subject of `polymarket_markets` is an event's slug, the last part of its web address, asked for as
-  GET /events/slug/SLUG: the one request that gives open, closed and resolved markets alike. Listings
-  (/events/keyset; plain offsets are being refused) leave closed ones out unless asked for apart, and change
-  from page to page while they are read.
-- `outcomes`, `outcomePrices` and `clobTokenIds` are texts that hold JSON arrays, aligned by position. Labels
-  are not always Yes and No. Where the lengths differ nothing is guessed: the rows come out without token and
-  price, and the checks reject them. A market that has no tokens yet looks the same.
-- Token ids are 256-bit numbers: always text.
-- Markets from before the order book show the prices "0" and "0": no price.
-- `closed` is not a resolution, and `endDate` is the plan. Questions and rules may be edited after listing.
+- A subject is a token id, a 256-bit number: always text.
 - /prices-history takes seconds and at most 15 days a request; it samples the book, it does not list trades.
-  Resolved markets were seen to answer empty below 12 hours, so what is empty is asked for again at that pace.
-- /book has milliseconds, and its arrays are worst first; here the best are taken by price, not by place.
+  Resolved markets were seen to answer empty below 12 hours, so what is empty is asked for again at that pace, and
+  such samples are of a kind of their own: `history_12h`.
+- /book has milliseconds, and its arrays are worst first; the documentation also shows other orders. Levels are sorted
+  here, best first.
+- A book carries a hash: SHA-1 of compact JSON, fields in the order of `HASHED` with an empty hash, levels and numbers
+  as they were sent. Books that were cut or changed on the way do not match; they are kept, marked as not valid.
+- A book is dated by its last change; asked for again before the next change, it is the same book.
+- A bid for one outcome at p is shown as an ask for the other at 1-p: the two books of a market are one.
+- A market without orders, also one opened minutes ago, answers 404.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, TypeVar
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import polars as pl
 
 from lakehouse.bronze import Page
-from lakehouse.contract import Table
-from lakehouse.errors import UsageError
-from lakehouse.silver import prediction_markets, prediction_prices
-from lakehouse.window import Window, parse_moment
-from sources.client import Client, Host
-from sources.errors import ParseError
+from lakehouse.coverage import Asked, Claim
+from lakehouse.silver import book_snapshots, prediction_prices
+from lakehouse.window import Window
+from sources.client import Answer, Client
 from sources.feed import Feed
-from sources.proofs import snapshot
+from sources.polymarket_answers import (
+    CLOB,
+    MILLISECOND,
+    PROVIDER,
+    SECOND,
+    BronzeRow,
+    Row,
+    broken,
+    document,
+    epoch,
+    frame,
+    must_be,
+    need,
+    objects,
+    quota_of,
+    require_token,
+    said,
+)
+from sources.proofs import paged_to_end, snapshot
 
-GAMMA = Host(name="POLYMARKET_GAMMA", url="https://gamma-api.polymarket.com", min_interval_s=0.02)
-CLOB = Host(name="POLYMARKET_CLOB", url="https://clob.polymarket.com", min_interval_s=0.01)
+HASHED = (
+    "market",
+    "asset_id",
+    "timestamp",
+    "hash",
+    "bids",
+    "asks",
+    "min_order_size",
+    "tick_size",
+    "neg_risk",
+    "last_trade_price",
+)
 
 _LONGEST_HISTORY = timedelta(days=14)
-_FIDELITIES_MIN = (1, 720)
+_KINDS = {1: "history", 720: "history_12h"}
+"""Minutes between samples, and the kind of samples they are, finest first."""
 _ABSURD_PRICE = 10**6
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SLUG = re.compile(r"[a-z0-9][a-z0-9\-]*")
-_TOKEN_ID = re.compile(r"\d{1,78}")
-
-_BronzeRow = dict[str, Any]
-_Row = dict[str, Any]
-_T = TypeVar("_T")
-
-
-def fetch_markets(client: Client, event_slug: str, _window: Window) -> Iterator[Page]:
-    """One page: the event with all its markets as they are now."""
-    if not _SLUG.fullmatch(event_slug):
-        raise UsageError(
-            f"subject {event_slug!r} is not the slug of an event, such as fed-decision-in-june-825"
-        )
-    answer = client.get(GAMMA, f"/events/slug/{event_slug}")
-    yield answer.page(feed="polymarket_markets", subject=event_slug, window=None, sequence=0)
 
 
 def fetch_prices(client: Client, token_id: str, window: Window) -> Iterator[Page]:
     """Minute samples of the window, 14 days a page; where there are none, also a page of 12-hour samples."""
-    _require_token(token_id)
-    sequence = 0
+    require_token(token_id)
+    numbers = count()
     for part in window.split(_LONGEST_HISTORY):
         span = {"startTs": part.start_ms // 1000, "endTs": part.end_ms // 1000}
-        for fidelity in _FIDELITIES_MIN:
-            answer = client.get(CLOB, "/prices-history", {"market": token_id, **span, "fidelity": fidelity})
-            yield answer.page(feed="polymarket_prices", subject=token_id, window=part, sequence=sequence)
-            sequence += 1
-            if b'"t"' in answer.body:
+        for fidelity in _KINDS:
+            params: dict[str, str | int] = {"market": token_id, **span, "fidelity": fidelity}
+            page = partial(
+                Answer.page, feed="polymarket_prices", subject=token_id, window=part, sequence=next(numbers)
+            )
+            answer = client.get(CLOB, "/prices-history", params, explain=_MUST_BE_HISTORY, keep=page)
+            yield page(answer)
+            if json.loads(answer.body)["history"]:
                 break
 
 
 def fetch_books(client: Client, token_id: str, _window: Window) -> Iterator[Page]:
     """One page: the token's book as it is now."""
-    _require_token(token_id)
+    require_token(token_id)
     answer = client.get(CLOB, "/book", {"token_id": token_id})
     yield answer.page(feed="polymarket_books", subject=token_id, window=None, sequence=0)
 
 
-def parse_markets(pages: pl.DataFrame) -> pl.LazyFrame:
-    """Rows of silver.prediction_markets, one for each market and outcome; prices and volumes as text.
-
-    Raises ParseError for a page that is not the event asked for.
-    """
-    return _frame(prediction_markets.TABLE, pages, _event_rows)
-
-
 def parse_prices(pages: pl.DataFrame) -> pl.LazyFrame:
-    """Rows of silver.prediction_prices of kind `history`. Raises ParseError for a page that is no history."""
-    return _frame(prediction_prices.TABLE, pages, _history_rows)
+    """Rows of silver.prediction_prices. Raises ParseError for a page that is no history."""
+    return frame(prediction_prices.TABLE, pages, _history_rows)
 
 
 def parse_books(pages: pl.DataFrame) -> pl.LazyFrame:
-    """Rows of silver.prediction_prices of kind `book_mid`, one for each book.
+    """Rows of silver.book_snapshots, one for each page, all levels that were sent.
 
-    A book with an empty side, or whose best bid is not below its best ask, has no middle: its price is null.
     Raises ParseError for a page that is not the book asked for.
     """
-    return _frame(prediction_prices.TABLE, pages, _book_rows)
+    return frame(book_snapshots.TABLE, pages, _book_rows)
 
 
-def _frame(
-    table: Table, pages: pl.DataFrame, rows_of: Callable[[_BronzeRow], Iterator[_Row]]
-) -> pl.LazyFrame:
-    schema = {c.name: pl.String() if c.dtype.is_float() else c.dtype for c in table.columns}
-    rows = [
-        {**row, "provider": "polymarket", "page_id": page["page_id"], "ingested_at": page["received_at"]}
-        for page in pages.iter_rows(named=True)
-        for row in rows_of(page)
-    ]
-    return pl.LazyFrame(rows, schema=schema, orient="row")
+def book_hash(book: dict[str, Any]) -> str | None:
+    """The hash that the provider computes of a book, an answer of /book read as JSON.
 
-
-def _event_rows(page: _BronzeRow) -> Iterator[_Row]:
-    event = _document(page)
-    if event.get("slug") != page["subject"]:
-        raise _broken(page, f"is about the event {event.get('slug')!r}")
-    for market in _need(page, event, "markets", list):
-        if not isinstance(market, dict):
-            raise _broken(page, "holds a market that is not an object")
-        yield from _market_rows(page, group_id=_said(page, event, "id", str), market=market)
-
-
-def _market_rows(page: _BronzeRow, *, group_id: str | None, market: dict[str, Any]) -> Iterator[_Row]:
-    shared = {
-        "market_id": _need(page, market, "id", str),
-        "event_at": _moment(page, market, "updatedAt") or page["received_at"],
-        # Price, volume and liquidity are those of the asking: `updatedAt` does not move with them.
-        "known_at": page["received_at"],
-        "condition_id": _said(page, market, "conditionId", str),
-        "group_id": group_id,
-        "question": _said(page, market, "question", str),
-        "rules": _said(page, market, "description", str),
-        "is_active": _said(page, market, "active", bool),
-        "is_closed": _said(page, market, "closed", bool),
-        "is_exclusive": _said(page, market, "negRisk", bool),
-        "resolution_status": _said(page, market, "umaResolutionStatus", str),
-        "starts_at": _moment(page, market, "startDate"),
-        "ends_at": _moment(page, market, "endDate"),
-        "closed_at": _moment(page, market, "closedTime"),
-        "volume": _said(page, market, "volume", str),
-        "liquidity": _said(page, market, "liquidity", str),
-    }
-    for index, outcome in enumerate(_outcomes(page, market)):
-        yield {**shared, "outcome_index": index, **outcome}
-
-
-def _outcomes(page: _BronzeRow, market: dict[str, Any]) -> list[_Row]:
-    """Label, token and price of each outcome; the last two are null where the arrays do not fit."""
-    labels, tokens, prices = (
-        _array(page, market, name) for name in ("outcomes", "clobTokenIds", "outcomePrices")
-    )
-    count = max(len(labels), len(tokens), 1)
-    if not len(labels) == len(tokens) == count or len(prices) not in (0, count):
-        padded = [*labels, *[None] * (count - len(labels))]
-        return [{"outcome": label, "token_id": None, "price": None} for label in padded]
-    shown = prices if any(price.strip("0.") for price in prices) else [None] * count
-    return [
-        {"outcome": label, "token_id": token, "price": price}
-        for label, token, price in zip(labels, tokens, shown, strict=True)
-    ]
-
-
-def _array(page: _BronzeRow, market: dict[str, Any], name: str) -> list[str]:
-    """The array inside a text; empty where the market does not have it."""
-    text = _said(page, market, name, str)
-    if not text:
-        return []
-    values = _json(page, text)
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise _broken(page, f"has {name} {text[:80]!r}, which is not an array of texts")
-    return values
-
-
-def _history_rows(page: _BronzeRow) -> Iterator[_Row]:
-    for sample in _need(page, _document(page), "history", list):
-        if not isinstance(sample, dict):
-            raise _broken(page, "holds a sample that is not an object")
-        moment = _epoch(page, _need(page, sample, "t", str), unit=timedelta(seconds=1))
-        if "p" not in sample:
-            raise _broken(page, "holds a sample without p")
-        yield _price_row(page, moment, price=_said(page, sample, "p", str), kind="history")
-
-
-def _book_rows(page: _BronzeRow) -> Iterator[_Row]:
-    book = _document(page)
-    if book.get("asset_id") != page["subject"]:
-        raise _broken(page, f"is the book of {book.get('asset_id')!r}")
-    moment = _epoch(page, _need(page, book, "timestamp", str), unit=timedelta(milliseconds=1))
-    yield _price_row(page, moment, price=_middle(page, book), kind="book_mid")
-
-
-def _price_row(page: _BronzeRow, moment: datetime, *, price: str | None, kind: str) -> _Row:
-    return {"token_id": page["subject"], "event_at": moment, "known_at": moment, "price": price, "kind": kind}
-
-
-def _middle(page: _BronzeRow, book: dict[str, Any]) -> str | None:
-    bids, asks = (
-        [_level(page, level) for level in _need(page, book, side, list)] for side in ("bids", "asks")
-    )
-    if not bids or not asks or max(bids) >= min(asks):
+    Null where a field is not there that it is made from.
+    """
+    if not all(name in book for name in HASHED):
         return None
-    return format((max(bids) + min(asks)) / 2, "f")
+    hashed = {name: "" if name == "hash" else book[name] for name in HASHED}
+    compact = json.dumps(hashed, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha1(compact.encode(), usedforsecurity=False).hexdigest()
 
 
-def _level(page: _BronzeRow, level: Any) -> Decimal:
-    """The price of one level; what lies far beyond any price is as unreadable as text."""
-    price = level.get("price") if isinstance(level, dict) else None
+def prove_prices(asked: Asked, pages: pl.DataFrame, rows: pl.DataFrame) -> list[Claim]:
+    """The answer is taken for whole where it holds minute samples; coarser ones leave the minutes open."""
+    claims = paged_to_end(asked, pages, rows)
+    if rows.is_empty() or (rows["kind"] == "history").any():
+        return claims
+    why = "the prices within 12 hours: of a resolved market the provider gives no finer samples"
+    return [replace(claim, status="degraded", cannot_show=why) for claim in claims]
+
+
+def _history_rows(page: BronzeRow) -> Iterator[Row]:
+    kind = _kind(page)
+    for sample in objects(page, need(page, document(page), "history", list), "sample"):
+        at = epoch(page, need(page, sample, "t", str), unit=SECOND)
+        if "p" not in sample:
+            raise broken(page, "holds a sample without p")
+        price = said(page, sample, "p", str)
+        yield {"token_id": page["subject"], "event_at": at, "known_at": at, "price": price, "kind": kind}
+
+
+def _kind(page: BronzeRow) -> str:
+    asked = parse_qs(urlsplit(json.loads(page["request"]).get("url", "")).query)
+    return _KINDS[int(asked.get("fidelity", ["1"])[0])]
+
+
+class _Level(NamedTuple):
+    price: Decimal
+    price_text: str
+    size_text: str
+
+
+def _book_rows(page: BronzeRow) -> Iterator[Row]:
+    book = document(page)
+    if book.get("asset_id") != page["subject"]:
+        raise broken(page, f"is the book of {book.get('asset_id')!r}")
+    at = epoch(page, need(page, book, "timestamp", str), unit=MILLISECOND)
+    bids = sorted(_levels(page, book, "bids"), reverse=True)
+    asks = sorted(_levels(page, book, "asks"))
+    computed = book_hash(json.loads(page["body"]))
+    is_hashed = computed is not None and bool(said(page, book, "hash", str))
+    yield {
+        "venue": PROVIDER,
+        "instrument_id": page["subject"],
+        "event_at": at,
+        "known_at": at,
+        "sequence": None,
+        "bid_prices": [level.price_text for level in bids],
+        "bid_amounts": [level.size_text for level in bids],
+        "ask_prices": [level.price_text for level in asks],
+        "ask_amounts": [level.size_text for level in asks],
+        "amount_unit": "shares",
+        "is_valid": not is_hashed or book["hash"] == computed,
+        "check": "checksum" if is_hashed else "snapshot",
+    }
+
+
+def _levels(page: BronzeRow, book: dict[str, Any], side: str) -> Iterator[_Level]:
+    for level in need(page, book, side, list):
+        price, size = (level.get(name) if isinstance(level, dict) else None for name in ("price", "size"))
+        if not isinstance(size, str):
+            raise broken(page, f"holds a level without a readable size: {str(level)[:80]}")
+        yield _Level(_price(page, level, price), str(price), size)
+
+
+def _price(page: BronzeRow, level: Any, price: Any) -> Decimal:
+    """The price as a number; what lies far beyond any price is as unreadable as text."""
     try:
         read = Decimal(price) if isinstance(price, str) else Decimal("NaN")
     except InvalidOperation:
         read = Decimal("NaN")
     if not read.is_finite() or not -_ABSURD_PRICE < read < _ABSURD_PRICE:
-        raise _broken(page, f"holds a level without a readable price: {str(level)[:80]}")
+        raise broken(page, f"holds a level without a readable price: {str(level)[:80]}")
     return read
-
-
-def _epoch(page: _BronzeRow, text: str, *, unit: timedelta) -> datetime:
-    try:
-        return _EPOCH + int(text) * unit
-    except (ValueError, OverflowError):
-        raise _broken(page, f"has a time {text[:40]!r} that cannot be read") from None
-
-
-def _moment(page: _BronzeRow, market: dict[str, Any], name: str) -> datetime | None:
-    text = _said(page, market, name, str)
-    try:
-        return parse_moment(text) if text else None
-    except (ValueError, OverflowError):
-        raise _broken(page, f"has {name} {text!r}, which is not a time") from None
-
-
-def _document(page: _BronzeRow) -> dict[str, Any]:
-    said = _json(page, page["body"])
-    if not isinstance(said, dict):
-        raise _broken(page, "is not a JSON object")
-    return said
-
-
-def _json(page: _BronzeRow, text: str | bytes) -> Any:
-    """JSON with every number as the text it was sent as."""
-    try:
-        return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
-    except ValueError as error:
-        raise _broken(page, f"is not JSON ({error})") from None
-
-
-def _said(page: _BronzeRow, thing: dict[str, Any], name: str, kind: type[_T]) -> _T | None:
-    value = thing.get(name)
-    if value is not None and not isinstance(value, kind):
-        raise _broken(page, f"has {name} of type {type(value).__name__}; expected {kind.__name__}")
-    return value
-
-
-def _need(page: _BronzeRow, thing: dict[str, Any], name: str, kind: type[_T]) -> _T:
-    value = _said(page, thing, name, kind)
-    if value is None:
-        raise _broken(page, f"has no {name}")
-    return value
-
-
-def _require_token(token_id: str) -> None:
-    if not _TOKEN_ID.fullmatch(token_id):
-        raise UsageError(
-            f"subject {token_id!r} is not a token id: up to 78 digits (see silver.prediction_markets)"
-        )
-
-
-def _broken(page: _BronzeRow, what: str) -> ParseError:
-    return ParseError(f"polymarket {page['feed']} {page['subject']}: page {page['page_id']} {what}")
 
 
 def _about_token(subject: str) -> list[dict[str, str]]:
     return [{"token_id": subject}]
 
 
+def _about_book(subject: str) -> list[dict[str, str]]:
+    return [{"venue": PROVIDER, "instrument_id": subject}]
+
+
+_MUST_BE_HISTORY = must_be(
+    "a history", lambda told: isinstance(told, dict) and isinstance(told.get("history"), list)
+)
+
 FEEDS = (
     Feed(
-        name="polymarket_markets",
-        provider="polymarket",
-        doc="Markets of an event with their outcomes, tokens, rules and state.",
-        table=prediction_markets.TABLE,
-        subjects="slug of an event: fed-decision-in-june-825",
-        fetch=fetch_markets,
-        parse=parse_markets,
-        proof=snapshot,
-        documentation="https://docs.polymarket.com/market-data/overview",
-    ),
-    Feed(
         name="polymarket_prices",
-        provider="polymarket",
+        provider=PROVIDER,
         doc="Sampled prices of an outcome token.",
         table=prediction_prices.TABLE,
         subjects="token id, up to 78 digits",
         fetch=fetch_prices,
         parse=parse_prices,
+        proof=prove_prices,
         about=_about_token,
+        step=lambda _subject: _LONGEST_HISTORY,
+        paging="14 days a request",
+        quota=quota_of(CLOB),
         documentation="https://docs.polymarket.com/market-data/overview",
     ),
     Feed(
         name="polymarket_books",
-        provider="polymarket",
-        doc="Middle of an outcome token's order book at the moment of asking.",
-        table=prediction_prices.TABLE,
+        provider=PROVIDER,
+        doc="Order book of an outcome token at the moment of asking, checked by its hash.",
+        table=book_snapshots.TABLE,
         subjects="token id, up to 78 digits",
         fetch=fetch_books,
         parse=parse_books,
         proof=snapshot,
-        about=_about_token,
+        about=_about_book,
+        paging="one answer",
+        quota=quota_of(CLOB),
         documentation="https://docs.polymarket.com/market-data/overview",
     ),
 )

@@ -21,7 +21,10 @@ from lakehouse.publish import Run
 from lakehouse.settings import Settings, load_settings
 from lakehouse.store import Store, open_store
 from sources.client import Client
+from sources.quota_ledger import QuotaLedger
+from sources.quota_table import QuotaTable
 from sources.watchlist import recordings_folder
+from tasks.limits import PrefectLimits, has_prefect_server
 
 log = structlog.get_logger()
 
@@ -73,9 +76,14 @@ def files() -> Files:
 
 @once
 def client() -> Client:
-    """One client for all feeds of this process: limits of providers are kept across threads."""
+    """One client for all feeds of this process; limits are kept with all processes of this machine.
+
+    Where a Prefect server is there, its limits are kept as well (`tasks.limits`).
+    """
     stamina.instrumentation.set_on_retry_hooks([_tell_wait])
-    return _open.enter_context(Client(settings()))
+    ledger = QuotaLedger(settings().home / "quota", share=QuotaTable(store))
+    limits = PrefectLimits() if has_prefect_server() else None
+    return _open.enter_context(Client(settings(), ledger=ledger, also_wait=limits))
 
 
 def _tell_wait(details: stamina.instrumentation.RetryDetails) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import structlog
@@ -16,7 +16,8 @@ from lakehouse.migrations import every_table
 from lakehouse.promotion import promote_model, promote_pages
 from lakehouse.publish import Promoted, Run
 from lakehouse.rebuild import rebuild_model, rebuild_pages
-from sources import registry
+from lakehouse.window import Window
+from sources import backfill, backfill_plan, registry
 from sources.errors import ParseError
 from sources.ingest import Ingested, ingest
 from sources.watchlist import Order
@@ -24,11 +25,38 @@ from tasks import session
 
 log = structlog.get_logger()
 
+_TELL_EVERY_S = 60.0
+
 
 def fetch(order: Order, run: Run) -> Ingested:
     """Carry out one order."""
     feed = registry.feed(order.feed)
-    return ingest(session.store(), feed, order.subject, order.window, client=session.client(), run=run)
+    try:
+        return ingest(session.store(), feed, order.subject, order.window, client=session.client(), run=run)
+    finally:
+        session.client().tell_usage(every_s=_TELL_EVERY_S)
+
+
+def plan_backfill(
+    feed: str, subjects: Sequence[str], wanted: Window, order: backfill_plan.Direction
+) -> backfill_plan.Plan:
+    """What of a window of some subjects is not covered, and what fetching it costs."""
+    return backfill_plan.plan(
+        session.store(), registry.feed(feed), subjects, wanted, client=session.client(), order=order
+    )
+
+
+def carry_out(
+    plan: backfill_plan.Plan,
+    run: Run,
+    *,
+    parallel: int,
+    tell: Callable[[backfill.Step], None] = lambda _: None,
+) -> backfill.Report:
+    """Fetch what is planned."""
+    return backfill.carry_out(
+        plan, store=session.store(), client=session.client(), run=run, parallel=parallel, tell=tell
+    )
 
 
 def missing(orders: Iterable[Order]) -> Iterator[Order]:

@@ -23,7 +23,9 @@ from lakehouse.fields import (
     VALUE,
 )
 from lakehouse.model import Inputs, Model, Reach, Row
+from lakehouse.silver.observations import ARCHIVED
 
+_WEAKEST_FIRST = ("estimated", "received", ARCHIVED, "published")
 _UNIT = "unit, times ten to the unit_multiplier"
 
 TABLE = Table(
@@ -35,7 +37,9 @@ TABLE = Table(
         EVENT_AT.but(doc="End of the newest period known: the first moment after it."),
         KNOWN_AT,
         INGESTED_AT.but(doc="When the last of the compared figures reached this lake."),
-        KNOWN_AT_BASIS.but(doc="How known_at was found; the weakest among the compared figures."),
+        KNOWN_AT_BASIS.but(
+            values=_WEAKEST_FIRST, doc="How known_at was found; the weakest among the compared figures."
+        ),
         Column(name="period_start", dtype=pl.Date(), doc="First day of the newest period known."),
         VALUE.but(unit=_UNIT, doc="Its value as known then; null where it was withdrawn."),
         Column(name="unit", dtype=pl.String(), doc="Unit of the values before the multiplier."),
@@ -67,7 +71,6 @@ TABLE = Table(
 
 _SERIES = ("provider", "series_id")
 _READ = ("value", "unit", "unit_multiplier", "event_at", "ingested_at", "known_at_basis")
-_WEAKEST_FIRST = ("estimated", "received", "published")
 
 
 def build(inputs: Inputs) -> pl.LazyFrame:

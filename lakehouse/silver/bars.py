@@ -6,16 +6,37 @@ import polars as pl
 
 from lakehouse.bars import BAR_RULES
 from lakehouse.contract import Column, Table
-from lakehouse.fields import CLOSE, EVENT_AT, HIGH, INTERVAL, LOW, OPEN, OPEN_AT, PROVENANCE, VOLUME
+from lakehouse.fields import (
+    CLOSE,
+    EVENT_AT,
+    HIGH,
+    INTERVAL,
+    LOW,
+    OPEN,
+    OPEN_AT,
+    PROVENANCE,
+    TRADE_COUNT,
+    VOLUME,
+)
+
+_AS_TRADED = (
+    "As traded, not adjusted; adjusted for splits and dividends where the symbol begins with `adjusted:`."
+)
 
 TABLE = Table(
     name="silver.bars",
     doc="Vendor bars, raw and adjusted figures apart; a restated bar is a new row.",
     columns=(
-        Column(name="symbol", dtype=pl.String(), doc="Symbol by the vendor: IBM, EUR/USD, BTC/EUR."),
+        Column(
+            name="symbol",
+            dtype=pl.String(),
+            doc="Symbol by the vendor: IBM, EUR/USD, coinbase-btc-usd-spot; `adjusted:IBM` where all prices of a bar "
+            "are adjusted and not its close alone.",
+        ),
         INTERVAL,
         OPEN_AT.but(
-            doc="First moment of the bar, in UTC; a daily bar begins at midnight of the vendor's time zone."
+            doc="First moment of the bar, in UTC; a day begins at midnight of the vendor's time zone, a week on its "
+            "Monday, a month on its first."
         ),
         EVENT_AT.but(doc="End of the bar: the first moment that is no longer in it."),
         *PROVENANCE,
@@ -23,13 +44,19 @@ TABLE = Table(
             name="asset_class",
             dtype=pl.String(),
             values=("equity", "fx", "crypto"),
-            doc="What the symbol is.",
+            doc="What the symbol is; crypto for all markets of venues for coins.",
         ),
-        OPEN.but(doc="As traded, not adjusted."),
-        HIGH.but(doc="As traded, not adjusted."),
-        LOW.but(doc="As traded, not adjusted."),
-        CLOSE.but(doc="As traded, not adjusted."),
-        VOLUME.but(unit="shares or base", nullable=True, doc="Amount traded; null where there is none (FX)."),
+        OPEN.but(doc=_AS_TRADED),
+        HIGH.but(doc=_AS_TRADED),
+        LOW.but(doc=_AS_TRADED),
+        CLOSE.but(doc=_AS_TRADED),
+        VOLUME.but(
+            unit="shares, base or contracts",
+            nullable=True,
+            doc="Amount traded: shares, base of coins, contracts of futures; null where there is none (FX).",
+        ),
+        CLOSE.but(name="vwap", nullable=True, doc="Volume-weighted average price, where given."),
+        TRADE_COUNT,
         CLOSE.but(
             name="adjusted_close", nullable=True, doc="Close adjusted for splits and dividends, where given."
         ),
@@ -39,14 +66,14 @@ TABLE = Table(
             unit="quote",
             nullable=True,
             lower=0,
-            doc="Dividend of the day.",
+            doc="Dividend within the bar.",
         ),
         Column(
             name="split_factor",
             dtype=pl.Float64(),
             nullable=True,
             above=0,
-            doc="Split coefficient of the day.",
+            doc="Split coefficient of the day, for daily bars.",
         ),
     ),
     key=("provider", "symbol", "interval", "open_at", "known_at"),

@@ -7,6 +7,8 @@ import polars as pl
 from lakehouse.contract import Column, Rule, Table
 from lakehouse.fields import EVENT_AT, KNOWN_AT_BASIS, PROVENANCE, SERIES_ID, VALUE
 
+ARCHIVED = "archived"
+
 TABLE = Table(
     name="silver.observations",
     doc="One row for each series, period and vintage; a revision is a new row with a later known_at.",
@@ -15,7 +17,10 @@ TABLE = Table(
         Column(name="period_start", dtype=pl.Date(), doc="First day of the period that the value describes."),
         EVENT_AT.but(doc="End of the period: the first moment after it."),
         *PROVENANCE,
-        KNOWN_AT_BASIS,
+        KNOWN_AT_BASIS.but(
+            values=(*KNOWN_AT_BASIS.values, ARCHIVED),
+            doc=f"{KNOWN_AT_BASIS.doc[:-1]}; {ARCHIVED}: the archive's first vintage, which is not the first release.",
+        ),
         VALUE.but(unit="unit, times ten to the unit_multiplier"),
         Column(name="unit", dtype=pl.String(), doc="Unit of the value before the multiplier."),
         Column(
@@ -27,7 +32,8 @@ TABLE = Table(
             name="status",
             dtype=pl.String(),
             nullable=True,
-            doc="The provider's observation status (SDMX OBS_STATUS).",
+            doc="The provider's observation status (SDMX OBS_STATUS): A normal, B break, E estimated, P provisional; "
+            "H, L, M and Q say why a value is missing.",
         ),
     ),
     key=("provider", "series_id", "period_start", "known_at"),

@@ -10,7 +10,7 @@ from lakehouse.silver.prediction_markets import PROBABILITY, TOKEN_ID
 
 TABLE = Table(
     name="silver.prediction_prices",
-    doc="Prices of outcome tokens at moments: samples of the book or its midpoint, not trades.",
+    doc="Prices of outcome tokens at moments: samples that the provider takes of the book, not trades.",
     columns=(
         TOKEN_ID,
         EVENT_AT.but(doc="The moment of the sample."),
@@ -19,8 +19,8 @@ TABLE = Table(
         Column(
             name="kind",
             dtype=pl.String(),
-            values=("history", "book_mid"),
-            doc="history: the provider's own sampled series; book_mid: middle of best bid and ask of a book snapshot.",
+            values=("history", "history_12h"),
+            doc="history: a sample a minute; history_12h: two a day, all that is left of a market once it is resolved.",
         ),
     ),
     key=("token_id", "kind", "event_at", "known_at"),

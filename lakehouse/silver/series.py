@@ -12,7 +12,10 @@ TABLE = Table(
     doc="Title, unit and frequency of macro series; changed descriptions are new rows.",
     columns=(
         SERIES_ID,
-        EVENT_AT.but(doc="When the provider last updated the series, else when the answer was received."),
+        EVENT_AT.but(
+            doc="Since when the description holds, where the provider says so; else when it last updated the series; "
+            "else when the answer was received."
+        ),
         *PROVENANCE,
         Column(name="title", dtype=pl.String(), doc="The provider's title."),
         Column(name="frequency", dtype=pl.String(), doc="D, W, M, Q, A or the provider's word."),

@@ -1,17 +1,21 @@
 """The offline twin: recorded answers over real HTTP, at `http://127.0.0.1:<port>/<original-host>/<path>?<query>`.
 
 Bytes, status and headers are those that were recorded. What is not recorded is answered as that provider
-answers for an unknown thing (`sources.twin.unknown`), and logged with the nearest request that is recorded.
+answers for an unknown thing (`sources.twin.unknown`), and logged with the nearest request that is recorded. Where it is
+asked to, the twin makes candles up (`sources.twin.synthetic`) and refuses a share of the requests (`Trouble`).
 """
 
 from __future__ import annotations
 
 import errno
+import random
 import socket
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -22,7 +26,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lakehouse.errors import SettingsError
+from sources.client import SYNTHETIC
 from sources.twin.recording import Recording, Request, read_folder, request_to
+from sources.twin.synthetic import synthetic_answer
+from sources.twin.tally import Tally
 from sources.twin.unknown import nearest, unknown_answer
 
 log = structlog.get_logger()
@@ -47,18 +54,43 @@ _OF_THE_CONNECTION = frozenset(
         "upgrade",
     }
 )
+_REPORT = ("twin", "/report")
 _BACKLOG = 2048
 _STOP_WITHIN_S = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Which share of the requests is refused with 429 and `Retry-After`, and which fails with 503; by chance."""
+
+    refused: float = 0.0
+    failing: float = 0.0
+    retry_after_s: int = 1
+    chance: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - not a secret
+
+    def answer(self) -> Response | None:
+        """The trouble that the next request meets, if any."""
+        drawn = self.chance.random()
+        if drawn < self.refused:
+            headers = {"retry-after": str(self.retry_after_s), "content-type": "text/plain"}
+            return Response("Too Many Requests", 429, headers)
+        return Response("Service Unavailable", 503) if drawn < self.refused + self.failing else None
 
 
 class Twin:
     """The ASGI application. Recordings of one request are answered in their order, the last one stays.
 
-    `GET /` tells how many recordings each host has and how many requests were served and unmatched, as JSON.
+    `GET /` tells how many recordings each host has and how many requests were served and unmatched, as JSON;
+    `GET /twin/report` what was asked of each host, and where one of its limits was exceeded (`sources.twin.tally`).
     An instance keeps its own place in every sequence and must be served by one event loop.
     """
 
-    def __init__(self, recordings: Iterable[Recording]) -> None:
+    def __init__(
+        self, recordings: Iterable[Recording], *, synthetic: bool = False, trouble: Trouble | None = None
+    ) -> None:
+        self._is_synthetic = synthetic
+        self._trouble = trouble
+        self._tally = Tally()
         self._answers: defaultdict[Request, list[Recording]] = defaultdict(list)
         for recording in recordings:
             self._answers[recording.request].append(recording)
@@ -68,8 +100,7 @@ class Twin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = _asked(scope, body=await HttpRequest(scope, receive).body())
-        response = self._overview() if not asked.host else self._answer(asked)
-        await response(scope, receive, send)
+        await self._respond(asked)(scope, receive, send)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -86,16 +117,33 @@ class Twin:
             for host in sorted(recordings.keys() | self._unmatched.keys())
         }
 
+    def _respond(self, asked: Request) -> Response:
+        if not asked.host:
+            return self._overview()
+        if (asked.host, asked.path) == _REPORT:
+            return _json(self._tally.report())
+        self._tally.ask(asked, at_s=time.monotonic())
+        trouble = self._trouble.answer() if self._trouble else None
+        response = trouble or self._answer(asked)
+        self._tally.answer(asked, response.status_code, is_synthetic=SYNTHETIC in response.headers)
+        return response
+
     def _overview(self) -> Response:
         hosts = self.counts
         total = {
             name: sum(counts[name] for counts in hosts.values())
             for name in ("recordings", "served", "unmatched")
         }
-        return Response(orjson.dumps({**total, "hosts": hosts}), 200, {"content-type": "application/json"})
+        return _json({**total, "hosts": hosts})
 
     def _answer(self, asked: Request) -> Response:
         recorded = self._recorded(asked)
+        if (
+            recorded is None
+            and self._is_synthetic
+            and (made_up := synthetic_answer(asked, now_s=time.time()))
+        ):
+            return made_up
         if recorded is None:
             self._unmatched[asked.host] += 1
             _report(asked, nearest(asked, self._answers.keys()))
@@ -141,12 +189,14 @@ def serving(twin: Twin, port: int = 0) -> Iterator[str]:
             thread.join()
 
 
-def serve_forever(folder: Path, port: int = DEFAULT_PORT) -> None:
+def serve_forever(
+    folder: Path, port: int = DEFAULT_PORT, *, synthetic: bool = False, trouble: Trouble | None = None
+) -> None:
     """Serve a folder of recordings until SIGINT (returns) or SIGTERM (ends the process), after open answers.
 
     Raises SettingsError as `running_twin` does.
     """
-    twin = Twin(read_folder(folder))
+    twin = Twin(read_folder(folder), synthetic=synthetic, trouble=trouble)
     with _listen(port) as listener, suppress(KeyboardInterrupt):
         log.info("offline twin serves", url=_url(listener), recordings=str(folder), hosts=list(twin.counts))
         _server(twin).run(sockets=[listener])
@@ -156,6 +206,10 @@ def _asked(scope: Scope, *, body: bytes) -> Request:
     host, _, path = scope["path"].lstrip("/").partition("/")
     query = scope["query_string"].decode("latin-1")
     return request_to(scope["method"], host=host, path=f"/{path}", query=query, body=body)
+
+
+def _json(said: object) -> Response:
+    return Response(orjson.dumps(said), 200, {"content-type": "application/json"})
 
 
 def _replay(recording: Recording) -> Response:

@@ -92,9 +92,7 @@ def told(home, recordings):
 
     feeds = ("alphavantage_daily", "bis_observations", "polymarket_books", "polymarket_prices")
     said = {feed: call("ingest", feed, "--json") for feed in feeds}
-    said["promote"] = call(
-        "promote", "silver.bars", "silver.observations", "silver.prediction_prices", "--json"
-    )
+    said["promote"] = call("promote", "silver.bars", "silver.observations", "silver.book_snapshots", "--json")
     said["quarantine"] = call("quarantine", "list", "--json")
     return said
 
@@ -148,5 +146,5 @@ def test_the_quarantine_is_listed_by_batch_with_counts(told):
 
     assert code == 0
     listed = json.loads(out)
-    assert {one["table"] for one in listed} == {"silver.bars", "silver.prediction_prices"}
+    assert {one["table"] for one in listed} == {"silver.bars", "silver.book_snapshots"}
     assert all(one["status"] == "held" for one in listed)

@@ -132,39 +132,44 @@ def test_series_are_described_once_a_page() -> None:
 )
 def test_periods_of_every_frequency_are_dated(period: str, start: date | None, end: datetime | None) -> None:
     body = small(f"X,USD,3P,Credit,USD,6,{period},1,A")
-    rows = parse_observations(pages(("WS_GLI/X.USD.3P", body))).collect()
+    rows = parse_observations(pages(("WS_X/X.USD.3P", body))).collect()
     assert rows.select("period_start", "event_at").row(0) == (start, end)
 
 
 @pytest.mark.parametrize(
     ("value", "status", "expected"),
     [
-        ("1.50", "A", "1.50"),
-        ("", "A", None),
-        ("NaN", "A", None),
-        ("7", "M", None),
-        ("7", "", "7"),
-        ("x", "E", "x"),
+        ("1.50", "A", ("1.50", "A")),
+        ("", "A", (None, "A")),
+        ("NaN", "", (None, None)),
+        ("NaN", "H", (None, "H")),
+        ("", "L", (None, "L")),
+        ("0", "Q", (None, "Q")),
+        ("7", "M", (None, "M")),
+        ("7", "", ("7", None)),
+        ("7", "B", ("7", "B")),
+        ("x", "E", ("x", "E")),
     ],
 )
-def test_missing_values_are_null_and_everything_else_is_the_text_sent(
-    value: str, status: str, expected: str | None
+def test_missing_values_are_null_with_their_reason_and_everything_else_is_the_text_sent(
+    value: str, status: str, expected: tuple[str | None, str | None]
 ) -> None:
     body = small(f"Q,USD,3P,Credit,USD,6,2020-Q1,{value},{status}")
-    assert parse_observations(pages(("WS_GLI/Q.USD.3P", body))).collect()["value"].to_list() == [expected]
+    rows = parse_observations(pages(("WS_X/Q.USD.3P", body))).collect()
+    assert rows.select("value", "status").rows() == [expected]
 
 
 def test_a_key_with_open_positions_brings_every_series_that_fits() -> None:
     body = small("Q,USD,3P,A,USD,6,2020-Q1,1,A", "Q,EUR,4T,B,EUR,6,2020-Q1,2,A")
-    rows = parse_observations(pages(("WS_GLI/Q.USD+EUR.", body))).collect()
+    rows = parse_observations(pages(("WS_X/Q.USD+EUR.", body))).collect()
     assert rows.select("series_id", "value", "unit").rows() == [
-        ("WS_GLI/Q.USD.3P", "1", "USD"),
-        ("WS_GLI/Q.EUR.4T", "2", "EUR"),
+        ("WS_X/Q.USD.3P", "1", "USD"),
+        ("WS_X/Q.EUR.4T", "2", "EUR"),
     ]
 
 
 def test_an_answer_without_rows_is_an_empty_frame() -> None:
-    rows = parse_observations(pages(("WS_GLI/Q.USD.3P", small()))).collect()
+    rows = parse_observations(pages(("WS_X/Q.USD.3P", small()))).collect()
     assert (rows.height, rows.schema["value"]) == (0, pl.String)
     assert parse_observations(pages()).collect_schema() == rows.schema
 
@@ -220,7 +225,9 @@ def test_404_is_explained_as_no_data_or_wrong_key() -> None:
         list(observations_feed.fetch(client, CREDIT, ANY_WINDOW))
 
 
-@pytest.mark.parametrize("subject", ["WS_GLI", "WS_GLI/all", "ws_gli/Q.USD", "WS_GLI/Q.USD/../x", ""])
+@pytest.mark.parametrize(
+    "subject", ["WS_X", "WS_GLI/Q.USD", "WS_GLI/all", "ws_gli/Q.USD", "WS_GLI/Q.USD/../x", ""]
+)
 def test_a_subject_that_cannot_be_a_key_is_refused_unasked(client: Client, subject: str) -> None:
-    with pytest.raises(UsageError, match="FLOW/KEY"):
+    with pytest.raises(UsageError, match=r"FLOW/KEY|one key position"):
         list(series_feed.fetch(client, subject, ANY_WINDOW))

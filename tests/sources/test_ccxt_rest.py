@@ -23,8 +23,8 @@ from lakehouse.errors import UsageError
 from lakehouse.settings import Settings
 from lakehouse.window import Window, parse_moment
 from sources.ccxt_errors import CASES, sort_error
-from sources.ccxt_exchange import ExchangeRules, exchange_rules
 from sources.ccxt_rest import FEEDS
+from sources.ccxt_rules import ExchangeRules, exchange_rules
 from sources.client import Answer, Client
 from sources.errors import ParseError, Permanent, QuotaExhausted, SourceError, Transient
 from sources.feed import Feed
@@ -859,7 +859,7 @@ def test_more_trades_at_one_moment_than_a_page_holds_are_not_skipped_unseen(exch
             return {"products": []} if asked.get("product_type") else MARKET_LISTS[path]
         return page_of_trades(path, asked, made)
 
-    message = rf"{exchange} fetch_trades BTC/USD: {most} trades or more at 2024-01-01T00:00:05"
+    message = rf"{exchange} fetch_trades BTC/USD: {most} rows or more at 2024-01-01T00:00:05"
     with (
         venue(answer) as (url, _),
         Client(Settings(twin_url=url)) as client,

@@ -3,11 +3,12 @@
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import stamina
@@ -15,8 +16,10 @@ import structlog
 from pydantic import SecretStr
 
 from lakehouse.settings import Settings
-from sources.client import LONGEST_WAIT_S, Answer, Client, Host, Pacer, retry_after_s
+from sources.client import Answer, Client, Host, retry_after_s
 from sources.errors import MissingKey, Permanent, QuotaExhausted, Transient
+from sources.quota import a_day
+from sources.quota_ledger import LONGEST_WAIT_S, QuotaLedger
 
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 KEY = "s3cr3t/key+of=forty&characters"
@@ -326,10 +329,65 @@ def test_the_pace_of_a_provider_is_not_kept_at_a_users_own_server(server):
     assert len(server.asked) == 2
 
 
-def test_calls_of_one_name_are_spaced_and_others_are_not_held_up():
+def everywhere(server: Server, tmp_path: Path, slept: list[float]) -> Client:
+    """A client that keeps limits also here; who waits is told in `slept`."""
+    providers = {"MNEMO_FRED_URL": SecretStr(server.url), "MNEMO_FRED_API_KEY": SecretStr(KEY)}
+    settings = Settings(_env_file=None, home=tmp_path, providers=providers, limits="everywhere")
+    clock = lambda: NOW.timestamp() + sum(slept)  # noqa: E731
+    return Client(settings, ledger=QuotaLedger(tmp_path, clock=clock, sleep=slept.append), now=lambda: NOW)
+
+
+def test_the_pace_is_kept_everywhere_where_the_settings_say_so(server, tmp_path):
+    server.say(200)
     slept: list[float] = []
-    clock: Callable[[], float] = lambda: 100.0 + sum(slept)  # noqa: E731
-    pacer = Pacer(clock=clock, sleep=slept.append)
-    for name in ("fred", "fred", "bis", "fred"):
-        pacer.wait(name, 0.5)
-    assert slept == [0.0, 0.5, 0.0, 0.5]
+    with everywhere(server, tmp_path, slept) as client:
+        client.get(HOST, "/x")
+        client.get(HOST, "/x")
+    assert [round(seconds, 3) for seconds in slept] == [63.0]
+
+
+def test_a_wait_that_one_client_is_asked_for_holds_for_the_next(server, tmp_path):
+    server.say(429, Retry_After="100")
+    server.say(200)
+    slept: list[float] = []
+    stamina.set_testing(True, attempts=1)
+    with everywhere(server, tmp_path, slept) as client, pytest.raises(Transient):
+        client.get(HOST, "/x")
+    with everywhere(server, tmp_path, slept) as other:
+        other.get(HOST, "/x")
+    assert [round(seconds, 3) for seconds in slept] == [100.0]
+
+
+def test_a_budget_that_the_provider_calls_spent_is_spent_for_all(server, tmp_path):
+    def explain(_):
+        raise QuotaExhausted("25 a day")
+
+    server.say(200, b"limit")
+    host = Host(name="FRED", url="https://api.stlouisfed.org", limits=a_day(25))
+    with everywhere(server, tmp_path, []) as client:
+        with pytest.raises(QuotaExhausted) as raised:
+            client.get(host, "/x", explain=explain)
+        assert raised.value.renewed_at == datetime(2024, 5, 2, tzinfo=UTC)
+        assert client.requests_left(host.quota(client.settings)) == 0
+        with pytest.raises(QuotaExhausted, match="renewed at 2024-05-02T00:00:00Z"):
+            client.get(host, "/x")
+    assert len(server.asked) == 1
+
+
+def test_limits_that_others_keep_are_waited_for_first(server, tmp_path):
+    server.say(200)
+    waited = []
+    with everywhere(server, tmp_path, []) as client:
+        client.also_wait = lambda quota, units: waited.append((quota.host, units))
+        client.get(HOST, "/x")
+    assert waited == [("api.stlouisfed.org", 1.0)]
+
+
+def test_an_answer_that_was_made_up_says_so_in_its_page(server):
+    server.say(200, b"[]", x_mnemo_synthetic="1")
+    server.say(200, b"[]")
+    with client_of(server) as client:
+        pages = [
+            client.get(HOST, "/x").page(feed="f", subject="s", window=None, sequence=0) for _ in range(2)
+        ]
+    assert [page.request.get("synthetic") for page in pages] == [True, None]

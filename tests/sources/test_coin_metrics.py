@@ -18,9 +18,10 @@ from pydantic import SecretStr
 
 from lakehouse.bronze import Page, pages_frame
 from lakehouse.conform import conform
+from lakehouse.coverage import Asked
 from lakehouse.errors import UsageError
 from lakehouse.settings import Settings
-from lakehouse.window import Window, parse_moment
+from lakehouse.window import Window, iso, parse_moment
 from sources.client import Client
 from sources.coin_metrics import FEEDS
 from sources.errors import ParseError, Permanent, Transient
@@ -131,6 +132,27 @@ def test_null_is_a_row_without_value_and_an_absent_metric_is_no_row():
     ]
 
 
+def test_a_reviewed_value_does_not_replace_its_flash_but_is_known_later():
+    stamp = {"asset": "btc", "time": "2020-02-29T00:00:00.000000000Z"}
+    flash = {"X": "1", "X-status": "flash", "X-status-time": "2020-03-01T01:00:00.000000000Z"}
+    reviewed = {"X": "2", "X-status": "reviewed", "X-status-time": "2020-03-02T09:00:00.000000000Z"}
+    told_twice = [told({**stamp, **said}, subject="btc:X@1d") for said in (flash, reviewed)]
+    assert [one.select("known_at", "value", "status").row(0) for one in told_twice] == [
+        (datetime(2020, 3, 1, 1, tzinfo=UTC), "1", "flash"),
+        (datetime(2020, 3, 2, 9, tzinfo=UTC), "2", "reviewed"),
+    ]
+
+
+def test_of_two_blocks_with_one_stamp_both_come_out_and_the_page_tells_them_apart():
+    block = {"asset": "eth", "time": "2020-06-18T10:37:23.000000000Z"}
+    rows = told(
+        {**block, "block_hash": "00a", "height": "1", "X": "374"},
+        {**block, "block_hash": "00b", "height": "1", "X": "325"},
+        subject="eth:X@1b",
+    )
+    assert rows["value"].to_list() == ["374", "325"]
+
+
 def test_nanoseconds_are_cut_to_microseconds():
     rows = told({"asset": "btc", "time": "2020-06-18T11:36:09.123456789Z", "X": "1"}, subject="btc:X@1s")
     assert rows["event_at"].to_list() == [datetime(2020, 6, 18, 11, 36, 9, 123456, tzinfo=UTC)]
@@ -194,8 +216,15 @@ def test_a_row_without_what_every_row_has_is_refused(name):
 # How it is asked for
 
 
+def whole(handler: BaseHTTPRequestHandler, status: int, body: bytes) -> None:
+    handler.send_response_only(status)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
 @contextmanager
-def client_at(answer, *, key: str = "") -> Iterator[tuple[Client, list[dict[str, str]]]]:
+def client_at(answer, *, key: str = "", send=whole) -> Iterator[tuple[Client, list[dict[str, str]]]]:
     """A client whose CoinMetrics is `answer(parameters) -> (status, body)`, and what it was asked."""
     asked: list[dict[str, str]] = []
 
@@ -203,11 +232,7 @@ def client_at(answer, *, key: str = "") -> Iterator[tuple[Client, list[dict[str,
         def do_GET(self):
             parts = urlsplit(self.path)
             asked.append(dict(parse_qsl(parts.query)))
-            status, body = answer(asked[-1])
-            self.send_response_only(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            send(self, *answer(asked[-1]))
 
         def log_message(self, *_):
             pass
@@ -286,6 +311,72 @@ def test_a_page_that_leads_back_to_itself_does_not_go_on_for_ever():
         list(FEED.fetch(client, "btc:ReferenceRate@1s", MINUTE))
 
 
+def test_pages_that_lead_back_in_time_are_not_taken_for_a_whole():
+    def answer(asked):
+        rows = SECONDS[:3] if "next_page_token" in asked else SECONDS[3:]
+        body = {"data": rows}
+        if "next_page_token" not in asked:
+            query = urlencode({**asked, "next_page_token": "1"})
+            body["next_page_url"] = f"https://api.coinmetrics.io/v4/x?{query}"
+        return 200, json.dumps(body).encode()
+
+    with client_at(answer) as (client, _), pytest.raises(Transient, match="page 1 does not follow"):
+        list(FEED.fetch(client, "btc:ReferenceRate@1s", MINUTE))
+
+
+HALF = json.dumps({"data": SECONDS}).encode()[:-90]
+
+
+def promised_longer(handler: BaseHTTPRequestHandler, status: int, body: bytes) -> None:
+    handler.send_response_only(status)
+    handler.send_header("Content-Length", str(len(body) + 90))
+    handler.end_headers()
+    handler.wfile.write(body)
+    handler.close_connection = True
+
+
+def without_last_chunk(handler: BaseHTTPRequestHandler, status: int, body: bytes) -> None:
+    handler.protocol_version = "HTTP/1.1"
+    handler.send_response_only(status)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"%x\r\n%s\r\n" % (len(body), body))
+    handler.close_connection = True
+
+
+def until_closed(handler: BaseHTTPRequestHandler, status: int, body: bytes) -> None:
+    handler.send_response_only(status)
+    handler.end_headers()
+    handler.wfile.write(body)
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize("send", [promised_longer, without_last_chunk, until_closed, whole])
+def test_an_answer_that_breaks_off_is_tried_again_and_never_parsed_as_whole(send):
+    with client_at(lambda _: (200, HALF), send=send) as (client, asked), pytest.raises(Transient) as raised:
+        list(FEED.fetch(client, "btc:ReferenceRate@1s", MINUTE))
+    assert len(asked) == 2
+    for kept in raised.value.pages:
+        with pytest.raises(ParseError, match=str(kept.page_id)):
+            parsed(kept)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_busy_host_is_asked_again(status):
+    answers = iter([(status, b"later"), (200, b'{"data":[]}')])
+    with client_at(lambda _: next(answers)) as (client, _):
+        assert len(list(FEED.fetch(client, "btc:X@1d", MINUTE))) == 1
+
+
+def test_the_community_host_is_asked_ten_times_in_six_seconds_at_most():
+    keyless = Settings(_env_file=None)
+    paid = Settings(_env_file=None, providers={"MNEMO_COINMETRICS_API_KEY": SecretStr(KEY)})
+    assert FEED.quota(keyless, "btc:X@1d").pace_s * 10 >= 6
+    assert FEED.quota(keyless, "btc:X@1d").host == "community-api.coinmetrics.io"
+    assert FEED.quota(paid, "btc:X@1d").host == "api.coinmetrics.io"
+    assert FEED.quota(paid, "btc:X@1d").pace_s < 0.01
+
+
 def error(kind: str, message: str) -> bytes:
     return json.dumps({"error": {"type": kind, "message": message}}).encode()
 
@@ -303,7 +394,7 @@ def error(kind: str, message: str) -> bytes:
             401,
             error("wrong_credentials", "Supplied credentials are not valid."),
             Permanent,
-            "MNEMO_COINMETRICS_API_KEY",
+            "needs a paid key in the setting MNEMO_COINMETRICS_API_KEY; keys: https://",
         ),
         (
             400,
@@ -321,6 +412,16 @@ def test_refusals_say_what_the_provider_means(status, body, raised, says):
         list(FEED.fetch(client, "btc:X@1d", MINUTE))
 
 
+def test_a_paid_key_that_does_not_reach_a_metric_is_what_the_refusal_names():
+    body = error("forbidden", "Requested metric 'X' is not available with supplied credentials.")
+    with (
+        client_at(lambda _: (403, body), key=KEY) as (client, _),
+        pytest.raises(Permanent, match="the key in MNEMO_COINMETRICS_API_KEY does not reach it") as raised,
+    ):
+        list(FEED.fetch(client, "btc:X@1d", MINUTE))
+    assert KEY not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "subject", ["btc", "btc:@1d", "btc:PriceUSD", "btc:PriceUSD@2d", "BTC/USD:PriceUSD@1d", "btc:a,@1d"]
 )
@@ -330,6 +431,59 @@ def test_a_subject_that_cannot_be_is_refused(subject):
         pytest.raises(UsageError, match="coinmetrics_asset_metrics"),
     ):
         list(FEED.fetch(client, subject, MINUTE))
+
+
+# What an answer proves
+
+
+def proven(subject: str, rows: dict[str, list[int]], at: datetime) -> list[tuple[str, str, str]]:
+    """Claims on three days from rows that say which days a metric has."""
+    told = [(datetime(2024, 1, day, tzinfo=UTC), metric) for metric, days in rows.items() for day in days]
+    schema = {"event_at": pl.Datetime("us", "UTC"), "metric": pl.String}
+    frame = pl.DataFrame(told, schema=schema, orient="row")
+    claims = FEED.proof(
+        Asked(subject=subject, window=window("2024-01-01", "2024-01-04"), at=at), pl.DataFrame(), frame
+    )
+    return [(iso(one.window.start)[8:16], iso(one.window.end)[8:16], one.status) for one in claims]
+
+
+BOTH = "btc:PriceUSD,AdrActCnt@1d"
+
+
+@pytest.mark.parametrize(
+    ("rows", "claims"),
+    [
+        ({"PriceUSD": [1, 2, 3], "AdrActCnt": [1, 2, 3]}, [("01T00:00", "04T00:00", "complete")]),
+        (
+            {"PriceUSD": [1, 2, 3], "AdrActCnt": [2, 3]},
+            [("01T00:00", "02T00:00", "degraded"), ("02T00:00", "04T00:00", "complete")],
+        ),
+        (
+            {"PriceUSD": [1, 3], "AdrActCnt": [1, 3]},
+            [
+                ("01T00:00", "02T00:00", "complete"),
+                ("02T00:00", "03T00:00", "degraded"),
+                ("03T00:00", "04T00:00", "complete"),
+            ],
+        ),
+        ({"PriceUSD": [1, 2, 3]}, [("01T00:00", "04T00:00", "degraded")]),
+        ({}, [("01T00:00", "04T00:00", "degraded")]),
+    ],
+)
+def test_stamps_are_counted_and_where_a_metric_has_none_the_stretch_is_not_whole(rows, claims):
+    assert proven(BOTH, rows, RECEIVED) == claims
+
+
+@pytest.mark.parametrize(
+    ("subject", "rows", "until"),
+    [
+        (BOTH, {"PriceUSD": [1, 2], "AdrActCnt": [1, 2]}, "03T00:00"),
+        ("btc:ReferenceRateUSD@1d", {"ReferenceRateUSD": [1, 2, 3]}, "04T00:00"),
+    ],
+)
+def test_a_day_is_not_missed_before_it_is_usually_published(subject, rows, until):
+    at = datetime(2024, 1, 4, 1, tzinfo=UTC)
+    assert proven(subject, rows, at) == [("01T00:00", until, "complete")]
 
 
 # Recorded answers

@@ -50,8 +50,9 @@ def page(body, *, feed=OBSERVATIONS.name, subject="GDP", **request) -> Page:
     return Page(feed=feed, subject=subject, request=request, received_at=RECEIVED, body=raw)
 
 
-def observed(body, *, subject="GDP", described=(GDP,), repeats=None) -> Page:
-    return page(body, subject=subject, kind="observations", described=list(described), repeats=repeats)
+def observed(body, *, subject="GDP", described=(GDP,), repeats=None, **context) -> Page:
+    said = {"kind": "observations", "described": list(described), "repeats": repeats}
+    return page(body, subject=subject, **said, **context)
 
 
 def frame(*pages: Page) -> pl.DataFrame:
@@ -240,20 +241,23 @@ def test_an_unknown_frequency_is_named():
         parsed(observed({"observations": []}, described=[{**GDP, "frequency_short": "5Y"}]))
 
 
-def test_a_series_is_described_as_of_its_last_update():
-    info = {
-        "id": "GDP",
-        "realtime_start": "2024-12-19",
-        "title": "Gross Domestic Product",
-        "frequency": "Quarterly",
-        "frequency_short": "Q",
-        "units": "Billions of Dollars",
-        "seasonal_adjustment": "Seasonally Adjusted Annual Rate",
-        "seasonal_adjustment_short": "SAAR",
-        "last_updated": "2024-12-19 07:51:08-06",
-        "popularity": 93,
-    }
-    rows = SERIES.parse(frame(page({"seriess": [info]}, feed=SERIES.name))).collect()
+INFO = {
+    "id": "GDP",
+    "realtime_start": "2024-12-19",
+    "title": "Gross Domestic Product",
+    "frequency": "Quarterly",
+    "frequency_short": "Q",
+    "units": "Billions of Dollars",
+    "seasonal_adjustment": "Seasonally Adjusted Annual Rate",
+    "seasonal_adjustment_short": "SAAR",
+    "last_updated": "2024-12-19 07:51:08-06",
+    "popularity": 93,
+}
+
+
+def test_a_description_cut_to_the_day_of_asking_is_dated_by_the_last_update():
+    body = {"realtime_start": "2024-12-19", "seriess": [INFO]}
+    rows = SERIES.parse(frame(page(body, feed=SERIES.name))).collect()
     assert rows.drop("page_id").rows(named=True) == [
         {
             "series_id": "GDP",
@@ -269,6 +273,73 @@ def test_a_series_is_described_as_of_its_last_update():
             "notes": None,
         }
     ]
+
+
+def test_every_description_that_a_series_had_is_a_row_known_from_the_day_after_it_began():
+    """Hand-made from the documentation of fred/series: no recording asks for more than the present."""
+    old = {**INFO, "realtime_start": "1991-12-04", "units": "Billions of 1987 Dollars"}
+    new = {**INFO, "realtime_start": "1996-01-19", "units": "Billions of Chained 1992 Dollars"}
+    body = {"realtime_start": "1776-07-04", "seriess": [new, old]}
+    rows = SERIES.parse(frame(page(body, feed=SERIES.name))).collect()
+    assert rows.sort("known_at").select("unit", "known_at").rows() == [
+        ("Billions of 1987 Dollars", datetime(1991, 12, 5, tzinfo=UTC)),
+        ("Billions of Chained 1992 Dollars", datetime(1996, 1, 20, tzinfo=UTC)),
+    ]
+
+
+def test_all_descriptions_are_asked_for():
+    archive = Archive(vintages=1)
+    with client_at(archive.answer) as client:
+        list(SERIES.fetch(client, "X", WINDOW))
+    ((path, asked),) = archive.asked
+    assert (path, asked["realtime_start"], asked["realtime_end"]) == (
+        "/fred/series",
+        "1776-07-04",
+        "9999-12-31",
+    )
+
+
+# What a vintage is
+
+
+def cut(*rows: dict[str, str], start: str = "1776-07-04") -> dict:
+    return {"realtime_start": start, "realtime_end": "9999-12-31", "observations": list(rows)}
+
+
+def test_a_value_cut_to_the_first_day_asked_for_has_no_vintage_and_is_held_back():
+    rows = parsed(observed(cut(row("2024-07-01", "1776-07-04", "1"), row("2024-07-01", "2024-10-30", "2"))))
+    judged = conform(OBSERVATIONS.table, rows.lazy()).collect().sort("value")
+    assert judged.select("value", "reasons").rows() == [(1.0, ["known_at_missing"]), (2.0, [])]
+
+
+def test_a_value_that_begins_on_the_first_day_asked_for_is_a_vintage_where_the_provider_lists_that_day():
+    body = cut(row("2024-07-01", "2024-10-30", "2"), start="2024-10-30")
+    (known_at,) = parsed(observed(body, archive_from="2024-10-30"))["known_at"]
+    assert known_at == datetime(2024, 10, 31, tzinfo=UTC)
+
+
+MONTHLY = {**GDP, "frequency": "Monthly", "frequency_short": "M"}
+
+
+@pytest.mark.parametrize(
+    ("vintages", "context", "basis"),
+    [
+        (["2024-02-13"], {}, ["published"]),
+        (["2024-05-31", "2024-06-12"], {}, ["published", "published"]),
+        (["2024-06-01", "2024-06-12"], {}, ["archived", "published"]),
+        (["2024-02-13", "2024-03-12"], {"archive_from": "2024-02-13"}, ["archived", "published"]),
+        (["2024-02-13", "2025-01-10"], {"archive_from": "1991-12-04"}, ["published", "published"]),
+        (["2024-06-01"], {"after": "2024-01-01"}, ["published"]),
+        (["2024-06-01"], {"after": "2023-12-01"}, ["archived"]),
+        (["2024-02-13", "2024-06-12"], {"repeats": "2024-02-13"}, ["published"]),
+    ],
+)
+def test_a_first_vintage_that_comes_late_or_with_the_archive_is_not_taken_for_the_first_release(
+    vintages, context, basis
+):
+    body = {"observations": [row("2024-01-01", vintage, vintage) for vintage in vintages]}
+    rows = parsed(observed(body, described=[MONTHLY], **context)).sort("known_at")
+    assert rows["known_at_basis"].to_list() == basis
 
 
 # Recorded answers of the provider
@@ -319,6 +390,30 @@ def test_the_first_row_of_a_period_is_its_first_release():
 
 
 @needs_cassettes
+@pytest.mark.parametrize(("retrieved", "published"), [("2024-11-03", 132), ("2025-01-20", 132)])
+def test_what_is_called_published_first_is_exactly_what_the_provider_calls_initial_releases(
+    retrieved, published
+):
+    body = cassette("get_series_all_releases_json_.yaml.gz")[retrieved]
+    first_vintage = min(o["realtime_start"] for o in body["observations"])
+    rows = parsed(observed(body, archive_from=first_vintage)).sort("known_at")
+    first = rows.group_by("period_start").first()
+    initial = {
+        date.fromisoformat(o["date"])
+        for o in cassette("get_series_initial_release_json_.yaml")[retrieved]["observations"]
+    }
+    assert set(first.filter(known_at_basis="published")["period_start"]) == initial
+    assert (len(initial), (first["known_at_basis"] == "archived").sum()) == (published, 315 - published)
+    assert (rows["known_at_basis"] == "archived").sum() == 315 - published
+
+
+@needs_cassettes
+def test_no_recorded_value_was_known_before_its_period_had_ended():
+    rows = parsed(observed(cassette("get_series_all_releases_json_.yaml.gz")["2025-01-20"]))
+    assert rows.select((pl.col("known_at") - pl.col("event_at")).min()).item() == timedelta(days=25)
+
+
+@needs_cassettes
 def test_a_later_retrieval_adds_vintages_and_changes_none():
     answers = cassette("get_series_all_releases_json_.yaml.gz")
     old, new = (
@@ -351,6 +446,14 @@ def test_the_demo_gives_clean_rows_over_the_twin_without_a_key(feed, rows):
 # How it is asked for
 
 
+TOO_MANY = json.dumps(
+    {
+        "error_code": 400,
+        "error_message": "Bad Request.  This exceeds the maximum number of vintage dates allowed (2000).",
+    }
+).encode()
+
+
 class Archive:
     """Answers as FRED does for one daily series: periods cut to what is asked, in pages of `page_size`."""
 
@@ -371,10 +474,12 @@ class Archive:
             entry = {**GDP, "id": "X", "frequency": "Monthly", "frequency_short": "M"}
             return 200, json.dumps({"seriess": [entry]}).encode()
         if path == "/fred/series/vintagedates":
-            return 200, self.paged("vintage_dates", self.days, asked)
-        return 200, self.paged(
-            "observations", self.cut(asked["realtime_start"], asked["realtime_end"]), asked
-        )
+            start, end = asked["realtime_start"], asked["realtime_end"]
+            return 200, self.paged("vintage_dates", self.days, asked, start, end)
+        start, end = asked["realtime_start"], asked["realtime_end"]
+        if sum(start <= day <= end for day in self.days) > 2000:
+            return 400, TOO_MANY
+        return 200, self.paged("observations", self.cut(start, end), asked, start, end)
 
     def cut(self, start: str, end: str) -> list[dict[str, str]]:
         rows = []
@@ -386,13 +491,14 @@ class Archive:
                     rows.append(row(period, max(vintage, start), value))
         return rows
 
-    def paged(self, name: str, rows: list, asked: dict[str, str]) -> bytes:
+    def paged(self, name: str, rows: list, asked: dict[str, str], start: str, end: str) -> bytes:
         offset = int(asked["offset"])
-        return json.dumps({"count": len(rows), name: rows[offset : offset + self.page_size]}).encode()
+        said = {"realtime_start": start, "realtime_end": end, "count": len(rows), "offset": offset}
+        return json.dumps({**said, name: rows[offset : offset + self.page_size]}).encode()
 
 
 @contextmanager
-def client_at(answer) -> Iterator[Client]:
+def client_at(answer, content_type: str = "application/json") -> Iterator[Client]:
     """A client whose FRED is a server on loopback that answers with `answer(path, parameters)`."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -400,6 +506,7 @@ def client_at(answer) -> Iterator[Client]:
             parts = urlsplit(self.path)
             status, body = answer(parts.path, dict(parse_qsl(parts.query)))
             self.send_response_only(status)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -462,6 +569,27 @@ def test_spans_cover_all_time_and_overlap_by_one_vintage(vintages, most, starts)
     assert [span.repeats for span in made] == [False, *(True for _ in starts[1:])]
 
 
+def test_too_many_vintages_for_one_request_are_an_error_and_not_an_empty_answer():
+    def answer(path, asked):
+        return (400, TOO_MANY) if path.endswith("observations") else Archive(vintages=3).answer(path, asked)
+
+    with (
+        client_at(answer) as client,
+        pytest.raises(Permanent, match=r"400 .*maximum number of vintage dates allowed \(2000\)"),
+    ):
+        list(OBSERVATIONS.fetch(client, "X", WINDOW))
+
+
+def test_a_first_vintage_is_not_looked_for_on_the_second_page_of_a_period():
+    """Three rows a page cut periods in two: what continues on the next page is no first vintage."""
+    archive = Archive(vintages=200, page_size=3)
+    with client_at(archive.answer) as client:
+        pages = list(OBSERVATIONS.fetch(client, "X", WINDOW))
+    archived = parsed(*pages).filter(known_at_basis="archived")
+    by_period = archived.group_by("period_start").len()
+    assert by_period["len"].max() == 1
+
+
 def test_all_pages_are_fetched_until_the_providers_own_count():
     archive = Archive(vintages=40, page_size=7)
     assert fetched(archive) == archive.truth
@@ -498,6 +626,64 @@ def test_an_answer_that_stops_short_of_its_own_count_is_not_taken_for_all():
 
     with client_at(answer) as client, pytest.raises(Transient, match="GDP: 0 of 5 vintage_dates"):
         list(OBSERVATIONS.fetch(client, "GDP", WINDOW))
+
+
+@pytest.mark.parametrize("offset", [None, 0, 3])
+def test_a_page_sent_again_in_place_of_the_next_is_not_counted_twice(offset):
+    said = {"count": 6, "vintage_dates": ["2020-01-01", "2020-01-02", "2020-01-03"]}
+    said |= {} if offset is None else {"offset": offset}
+
+    def answer(path, asked):
+        body = {"seriess": [GDP]} if path == "/fred/series" else said
+        return 200, json.dumps(body).encode()
+
+    with client_at(answer) as client, pytest.raises(Transient, match="GDP: the page of vintage_dates from"):
+        list(OBSERVATIONS.fetch(client, "GDP", WINDOW))
+
+
+def test_vintage_dates_out_of_order_are_not_cut_into_spans():
+    def answer(path, asked):
+        dates = ["2020-01-02", "2020-01-01"]
+        body = {"seriess": [GDP]} if path == "/fred/series" else {"count": 2, "vintage_dates": dates}
+        return 200, json.dumps(body).encode()
+
+    with (
+        client_at(answer) as client,
+        pytest.raises(Transient, match="GDP: the vintage dates are not in order"),
+    ):
+        list(OBSERVATIONS.fetch(client, "GDP", WINDOW))
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(400, Permanent), (404, Permanent), (423, Transient), (429, Transient), (500, Transient)],
+)
+def test_an_error_body_with_status_200_counts_by_its_own_code(code, error):
+    with (
+        client_at(lambda *_: (200, refusal(code, "Sorry."))) as client,
+        pytest.raises(error, match=rf"fred answered {code} to \S+: Sorry\.") as raised,
+    ):
+        list(SERIES.fetch(client, "GDP", WINDOW))
+    assert type(raised.value) is error
+    assert raised.value.pages
+
+
+@pytest.mark.parametrize("content_type", ["text/xml; charset=UTF-8", "text/html", "application/octet-stream"])
+def test_the_body_is_looked_at_and_not_its_content_type(content_type):
+    body = {"realtime_start": "1776-07-04", "seriess": [INFO]}
+    with client_at(lambda *_: (200, json.dumps(body).encode()), content_type) as client:
+        (page,) = SERIES.fetch(client, "GDP", WINDOW)
+    assert page.content_type == content_type
+    assert SERIES.parse(frame(page)).collect()["series_id"].to_list() == ["GDP"]
+
+
+def test_xml_in_place_of_json_is_an_outage():
+    xml = b'<?xml version="1.0" encoding="utf-8" ?><seriess><series id="GDP"/></seriess>'
+    with (
+        client_at(lambda *_: (200, xml), "application/json") as client,
+        pytest.raises(Transient, match="without a list seriess"),
+    ):
+        list(SERIES.fetch(client, "GDP", WINDOW))
 
 
 def test_html_with_status_200_is_an_outage():
@@ -541,7 +727,7 @@ def test_a_field_that_is_renamed_or_nested_is_named(name, change):
 @pytest.mark.parametrize("odd", [[], {"a": 1}])
 def test_a_description_with_a_list_or_an_object_in_a_text_is_refused(odd):
     texts = ("id", "title", "frequency_short", "units", "seasonal_adjustment_short", "last_updated")
-    said = {**dict.fromkeys(texts, "x"), "title": odd}
+    said = {**dict.fromkeys((*texts, "realtime_start"), "x"), "title": odd}
     with pytest.raises(ParseError, match=r"page -?\d+: title is a"):
         SERIES.parse(frame(page({"seriess": [said]}, feed=SERIES.name))).collect()
 

@@ -7,6 +7,7 @@ import pytest
 
 import sources
 from lakehouse.errors import UsageError
+from lakehouse.settings import Settings
 from sources.registry import feed, feeds, feeds_filling
 
 
@@ -70,3 +71,5 @@ def test_every_feed_says_what_a_person_must_know():
         assert found.documentation.startswith("https://"), found.name
         assert found.table.name.startswith("silver."), found.name
         assert bool(found.key_setting) <= bool(found.key_url), found.name
+        assert found.paging, found.name
+        assert all(found.describe(Settings.model_construct()).values()), found.name

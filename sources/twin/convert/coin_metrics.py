@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from lakehouse.window import Window, parse_moment
 from sources import coin_metrics
+from sources.coin_metrics_pages import COMMUNITY, PAID
 from sources.twin.convert import mit_notice
 from sources.twin.recording import Recording
 
@@ -59,10 +60,10 @@ def recordings(shared: Path) -> Iterator[Recording]:
     """Each example as the answer of either host."""
     for name, subject, start, end, status in _ANSWERS:
         window = Window(parse_moment(start), parse_moment(end))
-        params = coin_metrics.first_page_params(coin_metrics.read_subject(subject), window)
+        params = coin_metrics.question(subject, window).first_page
         said = json.loads((shared / _FOLDER / name).read_bytes())
         body = {field: value for field, value in said.items() if not field.startswith("next_page_")}
-        for host in (coin_metrics.PAID, coin_metrics.COMMUNITY):
+        for host in (PAID, COMMUNITY):
             yield Recording(
                 url=f"{host.url}{coin_metrics.PATH}?{urlencode(params)}",
                 status=status,

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import yaml
 
 from lakehouse.window import Window, iso
-from sources import fred_api
+from sources import fred_api, fred_rest
 from sources.twin.convert import mit_notice
 from sources.twin.recording import Recording
 
@@ -74,10 +74,10 @@ def _cassette(shared: Path, name: str) -> dict[str, Any]:
     raise ValueError(f"{name} has no answer of {RETRIEVED_ON}")
 
 
-def _recording(response: dict[str, Any], path: str, params: fred_api.Params) -> Recording:
+def _recording(response: dict[str, Any], path: str, params: fred_rest.Params) -> Recording:
     headers = response["headers"]
     return Recording(
-        url=f"{fred_api.HOST.url}{path}?{urlencode(params)}",
+        url=f"{fred_rest.HOST.url}{path}?{urlencode(params)}",
         status=response["status"]["code"],
         headers={name.lower(): headers[name][0] for name in ("Content-Type", "Date")},
         body=response["body"]["string"].encode(),
