@@ -70,10 +70,16 @@ def _provider_settings() -> Iterator[str]:
     yield "# MNEMO_COINMETRICS_API_KEY=            (without it the community API is asked)"
     yield ""
     yield "# Other addresses for providers: scheme and host that replace the real ones."
-    for name in ("FRED", "ALPHAVANTAGE", "COINMETRICS", "BIS", "POLYMARKET_GAMMA", "POLYMARKET_CLOB"):
-        yield f"# MNEMO_{name}_URL="
+    defaults = Settings.model_construct()
+    hosts = sorted(
+        {feed.quota(defaults, "").provider for feed in feeds().values() if feed.quota and not feed.limits}
+    )
+    yield from (f"# MNEMO_{host.upper()}_URL=" for host in hosts)
     yield "# For exchanges a prefix: requests go to <prefix>/<original host>/..."
     yield "# MNEMO_CCXT_URL="
+    yield ""
+    yield "# Limits that a contract of yours allows, in place of the declared ones: 75/min, or 600/5s,25/day."
+    yield from (f"# MNEMO_{host.upper()}_LIMITS=" for host in hosts)
 
 
 if __name__ == "__main__":
