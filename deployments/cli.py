@@ -153,6 +153,31 @@ def backfill(
 
 
 @app.command()
+def stream(
+    name: Annotated[str, typer.Argument(help="Stream, such as kraken.")],
+    subject: Annotated[
+        list[str] | None, typer.Option(help="What to record, such as kraken:BTC/USD; may be given again.")
+    ] = None,
+    channels: Annotated[
+        str, typer.Option(help="trades,book,orders; by default trades and books, where there are any.")
+    ] = "",
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so long; by default at Ctrl-C or SIGTERM.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve Prometheus metrics on 127.0.0.1.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Record live trades and order books into bronze, every frame of them; `mnemo promote` goes on from there."""
+    from deployments import commands, show
+
+    wanted = [one.strip() for one in channels.split(",") if one.strip()]
+    done = commands.stream(name, subject or [], channels=wanted, seconds=seconds, metrics_port=metrics_port)
+    show.records([done], as_json=json, title="Recorded")
+
+
+@app.command()
 def promote(
     table: Annotated[
         list[str] | None, typer.Argument(help="Tables; by default all, in the order of their inputs.")

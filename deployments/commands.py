@@ -76,6 +76,26 @@ def backfill(plan: Plan, *, parallel: int, tell: Callable[[Step], None]) -> Reco
     return work.carry_out(plan, session.new_run(), parallel=parallel, tell=tell).record()
 
 
+def stream(
+    name: str,
+    subjects: Sequence[str],
+    *,
+    channels: Sequence[str],
+    seconds: float | None,
+    metrics_port: int | None,
+) -> Record:
+    """Record a live stream; how the recorder was doing at the end."""
+    done = work.stream(
+        name,
+        subjects,
+        channels=channels,
+        seconds=seconds,
+        metrics_port=metrics_port,
+        run=session.new_run(),
+    )
+    return done.record()
+
+
 def promote(names: Sequence[str]) -> Sequence[Record]:
     """Promote the tables named, or all, in the order of their inputs."""
     wanted = {catalog.table(name).name for name in names} or set(catalog.promotion_order())
@@ -214,7 +234,7 @@ def release(batch: str) -> Sequence[Record]:
     table, source = catalog.table(str(held["table"][0])), str(held["inputs"][0][0])
     if table.name in catalog.models():
         raise UsageError(f"{table.name} is built, not delivered: mend its inputs and promote it again")
-    feed = registry.feed(source.removeprefix("bronze."))
+    feed = registry.feed_between(source, table.name)
     outcome = release_rows(
         session.store(),
         table,
@@ -224,6 +244,7 @@ def release(batch: str) -> Sequence[Record]:
         judge=Gate(session.files()).judge,
         run=session.new_run(),
         parse_error=ParseError,
+        streaming=feed.streaming,
     )
     return [asdict(outcome)] if outcome else []
 

@@ -37,6 +37,8 @@ COVERED: tuple[Status, ...] = ("complete", "repaired")
 """What a reader may take for whole."""
 REFUSED = "refused"
 """Proof of an interval that the provider refused: it may give it once a person has acted."""
+DISPROVED = "disproved"
+"""Proof of a claim that takes back whatever was said of its window before: a stream that showed later what it lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,7 @@ def resolve(statements: Iterable[Statement]) -> list[Interval]:
     """Disjoint intervals, oldest first, that together are what the statements speak of.
 
     Rows that are held cannot be lost, so complete outweighs degraded, and that missing and unavailable; among
-    equals the newest counts. The order of the statements does not matter.
+    equals the newest counts. What was disproved since does not count. The order of the statements does not matter.
     """
     runs: list[list[Interval]] = []
     for window, active in _sweep(sorted(statements, key=lambda one: one.claim.window)):
@@ -221,7 +223,7 @@ def _sweep(statements: Sequence[Statement]) -> Iterator[tuple[Window, list[State
 
 
 def _judge(window: Window, active: Sequence[Statement]) -> Interval:
-    in_order = sorted(active, key=lambda one: (one.recorded_at, one.number))
+    in_order = _still_said(sorted(active, key=lambda one: (one.recorded_at, one.number)))
     winner = max(in_order, key=lambda one: (_STRENGTH[one.claim.status], one.recorded_at, one.number))
     status = winner.claim.status
     if status == "complete":
@@ -235,6 +237,12 @@ def _judge(window: Window, active: Sequence[Statement]) -> Interval:
         cannot_show=winner.claim.cannot_show,
         statements=(winner,),
     )
+
+
+def _still_said(in_order: Sequence[Statement]) -> Sequence[Statement]:
+    """The statements from the last one on that takes back those before it."""
+    last = max((n for n, one in enumerate(in_order) if one.claim.proof == DISPROVED), default=0)
+    return in_order[last:]
 
 
 def _continues(before: Interval, after: Interval) -> bool:

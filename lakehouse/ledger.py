@@ -35,6 +35,7 @@ from lakehouse.errors import MnemoError
 from lakehouse.ops import COVERAGE, QUARANTINE
 from lakehouse.promotion import Parse, parse_what_can_be, position_name, until_settled
 from lakehouse.store import Store, StoredTable
+from lakehouse.streamed import Streamed, joined, read_streamed
 from lakehouse.window import Window
 
 _MAX_COMMITS = 256
@@ -55,6 +56,8 @@ class Source:
     about: About | None
     """None: what a subject is about is read from the rows."""
     parse_error: type[MnemoError]
+    channel: str = ""
+    """Of a stream: the channel whose claims speak of the table's rows. The recorder makes them, nothing is proven."""
 
 
 def promote_coverage(store: Store, source: Source) -> int:
@@ -66,7 +69,8 @@ def promote_coverage(store: Store, source: Source) -> int:
     if pages is None:
         return 0
     stated = 0
-    while (more := until_settled(lambda: _promote_next(store, source, pages))) is not None:
+    promote_next = _promote_next_streamed if source.channel else _promote_next
+    while (more := until_settled(lambda: promote_next(store, source, pages))) is not None:
         stated += more
     return stated
 
@@ -131,6 +135,73 @@ def _promote_next(store: Store, source: Source, pages: StoredTable) -> int | Non
     frame = pl.DataFrame(rows, schema=COVERAGE.schema, orient="row")
     ledger.append(frame, positions={app: upto}, said={"contract": COVERAGE.fingerprint})
     return frame.height
+
+
+def _promote_next_streamed(store: Store, source: Source, pages: StoredTable) -> int | None:
+    """Several tables are filled from one stream: each has a position of its own."""
+    pages.refresh()
+    ledger, target = store.open(COVERAGE), store.find(source.table)
+    app = f"{position_name(COVERAGE, pages)} {source.table.name}"
+    done = max(ledger.position(app), 0)
+    promoted = target.position(position_name(source.table, pages)) if target else -1
+    upto = min(pages.version, promoted, done + _MAX_COMMITS)
+    if done >= upto:
+        return None
+    commits = [
+        (said.get("run", ""), read_streamed(said["streamed"]))
+        for _, said in pages.commits(done, upto)
+        if "streamed" in said
+    ]
+    told = joined(one for _, claims in commits for one in claims if one.channel == source.channel)
+    run_id = commits[-1][0] if commits else ""
+    held = _held_of_stream(store, source)
+    rows = [
+        _streamed_row(source, one, claim, f"{pages.id}-{upto}-{source.table.name}-{number}-{part}", run_id)
+        for number, one in enumerate(told)
+        for part, claim in enumerate(_without_held([one.claim], held.get(_json(one.about), ())))
+    ]
+    frame = pl.DataFrame(rows, schema=COVERAGE.schema, orient="row")
+    ledger.append(frame, positions={app: upto}, said={"contract": COVERAGE.fingerprint})
+    return frame.height
+
+
+def _held_of_stream(store: Store, source: Source) -> dict[str, list[Window | None]]:
+    """Where the rows lie that were not published, by what they are about."""
+    quarantine = store.find(QUARANTINE)
+    if quarantine is None:
+        return {}
+    rows = quarantine.scan().filter(
+        pl.col("table") == source.table.name,
+        pl.col("status") == "held",
+        pl.col("row").is_not_null(),
+        pl.col("inputs").list.contains(source.bronze.name),
+    )
+    said = rows.select("row", at=_said_moment(clock(source.table))).collect()
+    found: dict[str, list[Window | None]] = {}
+    for row, at in said.iter_rows():
+        whole = orjson.loads(row)
+        about = _json({name: whole[name] for name in source.table.subject})
+        found.setdefault(about, []).append(Window(at, at + _MOMENT) if at else None)
+    return found
+
+
+def _streamed_row(source: Source, one: Streamed, claim: Claim, number: str, run_id: str) -> dict[str, Any]:
+    return {
+        "coverage_id": number,
+        "feed": source.feed,
+        "subject": one.subject,
+        "table": source.table.name,
+        "about": _json([one.about]),
+        "start": claim.window.start,
+        "end": claim.window.end,
+        "status": claim.status,
+        "proof": claim.proof,
+        "evidence": _json(claim.evidence),
+        "cannot_show": claim.cannot_show,
+        "asked_at": one.recorded_at,
+        "recorded_at": one.recorded_at,
+        "run_id": run_id,
+    }
 
 
 def _known(

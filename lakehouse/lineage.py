@@ -5,7 +5,7 @@ All of it follows from the model's `reaches`. Pure: frames in, frames out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -30,6 +30,18 @@ class Scope:
     def is_empty(self) -> bool:
         """Whether nothing is in it."""
         return self.pieces.is_empty()
+
+    def in_turns(self, length: timedelta) -> Iterator[Scope]:
+        """The same pieces by stretches of time, cut at multiples of the length; earliest first."""
+        every = _every(length)
+        stretches = pl.datetime_ranges(pl.col("first").dt.truncate(every), "last", every)
+        cut = self.pieces.with_columns(stretch=stretches).explode("stretch")
+        clipped = cut.with_columns(
+            first=pl.max_horizontal("first", "stretch"),
+            last=pl.min_horizontal("last", pl.col("stretch") + length - _TICK),
+        )
+        for _, pieces in clipped.sort("stretch").group_by("stretch", maintain_order=True):
+            yield Scope(self.model, pieces.drop("stretch"))
 
     def needed(self, name: str, rows: pl.LazyFrame) -> pl.LazyFrame:
         """The rows of an input that the pieces can depend on, and few others; whole files are skipped by it."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -36,10 +37,27 @@ from lakehouse.verdict import Judge
 log = structlog.get_logger()
 
 _MAX_COMMITS = 256
+_MAX_COMMITS_OF_STREAMS = 24
+"""A stream commits every few seconds, and megabytes at a time."""
 _ATTEMPTS = 12
+_ROWS_AT_ONCE = 20_000_000
+"""Of the inputs, about: what is larger is built by stretches of time, so that memory does not grow with the table."""
 
 T = TypeVar("T")
 Parse = Callable[[pl.DataFrame], pl.LazyFrame]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """How the pages of a stream are read, of which many make one state.
+
+    `unreadable` gives id and reason of every page for which parsing raises; without those it does not. Where
+    `needs_context` is set, a page is parsed with those before it on its connection, from its `window_start` on; rows
+    of theirs that come out again are known already.
+    """
+
+    unreadable: Callable[[pl.DataFrame], tuple[tuple[int, str], ...]]
+    needs_context: bool
 
 
 def promote_pages(
@@ -51,11 +69,12 @@ def promote_pages(
     judge: Judge,
     run: Run,
     parse_error: type[MnemoError],
+    streaming: Streaming | None = None,
 ) -> list[Promoted]:
     """Promote all new pages of one bronze table into a silver table, batch by batch, oldest first.
 
     A page for which `parse` raises `parse_error` goes to quarantine; the others go on. Raises Contention when others
-    keep committing first.
+    keep committing first. How pages were cut into batches cannot be seen in what is published.
     """
     pages = store.find(source)
     if pages is None:
@@ -63,7 +82,7 @@ def promote_pages(
     done: list[Promoted] = []
     with store.errors():
         while outcome := until_settled(
-            lambda: _promote_next_pages(store, table, pages, parse, judge, run, parse_error)
+            lambda: _promote_next_pages(store, table, pages, parse, judge, run, parse_error, streaming)
         ):
             done.append(outcome)
     return done
@@ -99,18 +118,20 @@ def _promote_next_pages(
     judge: Judge,
     run: Run,
     parse_error: type[MnemoError],
+    streaming: Streaming | None,
 ) -> Promoted | None:
     pages.refresh()
     target = store.open(table)
     app = position_name(table, pages)
     done = target.position(app)
     begun = store.open(VERDICTS).position(app)
-    upto = begun if begun > done else min(pages.version, max(done, 0) + _MAX_COMMITS)
+    most = _MAX_COMMITS_OF_STREAMS if streaming else _MAX_COMMITS
+    upto = begun if begun > done else min(pages.version, max(done, 0) + most)
     if done >= upto:
         return None
-    new = pages.changes(max(done, 0), upto)
-    rows, unreadable = parse_what_can_be(parse, new, parse_error)
-    cleaned, repeats = _what_is_new(target, rows, new_rows)
+    new = with_context(pages, pages.changes(max(done, 0), upto), streaming)
+    rows, unreadable = parse_what_can_be(parse, new, parse_error, streaming)
+    cleaned, repeats = _what_is_new(target, conform(table, rows).collect(engine="streaming"), new_rows)
     candidate = Candidate(
         batch_id=batch_id_of(app, done, upto),
         inputs=(pages.contract.name,),
@@ -131,7 +152,7 @@ def _promote_model_once(store: Store, model: Model, judge: Judge, run: Run) -> P
         return None
     scope = None if _was_blocked(store, model.table) else _dirtied(model, target, inputs)
     find = partial(new_builds, has_every_version=model.builds_every_version)
-    cleaned, repeats = _what_is_new(target, build_model(model, inputs, scope), find)
+    cleaned, repeats = _what_is_new(target, built(model, inputs, scope), find)
     candidate = Candidate(
         batch_id=batch_id_of(model.table.name, *sorted(positions.items())),
         inputs=model.inputs,
@@ -165,8 +186,29 @@ def _dirtied(model: Model, target: StoredTable, inputs: Mapping[str, StoredTable
     return dirtied(model, news, {name: stored.scan() for name, stored in inputs.items()})
 
 
-def build_model(model: Model, inputs: Mapping[str, StoredTable], scope: Scope | None) -> pl.LazyFrame:
-    """The rows of a model's table that are in the scope; None is all of them."""
+def built(model: Model, inputs: Mapping[str, StoredTable], scope: Scope | None) -> pl.DataFrame:
+    """The conformed rows of a model's table that are in the scope; None is all of them."""
+    scopes = [scope] if scope is not None else _whole(model, inputs)
+    return pl.concat(
+        conform(model.table, _build(model, inputs, one)).collect(engine="streaming") for one in scopes
+    )
+
+
+def _whole(model: Model, inputs: Mapping[str, StoredTable]) -> Sequence[Scope | None]:
+    """All of a table, at once or, where its inputs are large, by stretches of whole days."""
+    rows = sum(int(files["num_records"].sum()) for one in inputs.values() if (files := one.files()).height)
+    is_near = all(reach.at == model.clock and reach.before is not None for reach in model.reaches)
+    if rows <= _ROWS_AT_ONCE or not is_near:
+        return [None]
+    scans = {name: stored.scan() for name, stored in inputs.items()}
+    whole = dirtied(model, scans, scans)
+    if whole.is_empty:
+        return [None]
+    days = whole.pieces.select((pl.col("last").max() - pl.col("first").min()).dt.total_days() + 1).item()
+    return list(whole.in_turns(timedelta(days=max(1, days * _ROWS_AT_ONCE // rows))))
+
+
+def _build(model: Model, inputs: Mapping[str, StoredTable], scope: Scope | None) -> pl.LazyFrame:
     frames = {
         name: inputs[name].scan() if name in inputs else table.schema.to_frame(eager=False)
         for name, table in _input_tables(model).items()
@@ -195,8 +237,37 @@ def _input_tables(model: Model) -> dict[str, Table]:
     return {name: table(name) for name in model.inputs}
 
 
+def with_context(stored: StoredTable, pages: pl.DataFrame, streaming: Streaming | None) -> pl.DataFrame:
+    """The pages, and those before them that they can only be understood with."""
+    if streaming is None or not streaming.needs_context:
+        return pages
+    wanted = pages.group_by("connection_id").agg(
+        pl.col("window_start").min().alias("__since"), pl.col("sequence").max().alias("__upto")
+    )
+    wanted = wanted.drop_nulls()
+    if wanted.is_empty():
+        return pages
+    earliest = wanted["__since"].min()
+    before = (
+        stored.scan()
+        .filter(
+            pl.col("received_date") >= pl.lit(earliest).dt.date(),
+            pl.col("received_at") >= earliest,
+            pl.col("connection_id").is_in(wanted["connection_id"].implode()),
+        )
+        .join(wanted.lazy(), on="connection_id")
+        .filter(pl.col("received_at") >= pl.col("__since"), pl.col("sequence") < pl.col("__upto"))
+        .drop("__since", "__upto")
+        .join(pages.lazy().select("page_id"), on="page_id", how="anti")
+    )
+    return pl.concat([before.collect(engine="streaming"), pages])
+
+
 def parse_what_can_be(
-    parse: Parse, pages: pl.DataFrame, parse_error: type[MnemoError]
+    parse: Parse,
+    pages: pl.DataFrame,
+    parse_error: type[MnemoError],
+    streaming: Streaming | None = None,
 ) -> tuple[pl.LazyFrame, tuple[tuple[int, str], ...]]:
     """All pages at once; where that fails, page by page to find the ones that nobody can read.
 
@@ -206,6 +277,10 @@ def parse_what_can_be(
         return parse(pages).collect().lazy(), ()
     except Exception:  # noqa: BLE001
         log.info("a page cannot be read; looking for it", pages=pages.height)
+    if streaming:
+        found = streaming.unreadable(pages)
+        bad = pl.Series([page_id for page_id, _ in found], dtype=pl.Int64)
+        return parse(pages.filter(~pl.col("page_id").is_in(bad.implode()))).collect().lazy(), found
     frames, unreadable = [parse(pages.clear()).collect()], []
     for page in pages.iter_slices(1):
         try:
@@ -217,11 +292,13 @@ def parse_what_can_be(
 
 
 def _what_is_new(
-    target: StoredTable, rows: pl.LazyFrame, find: Callable[[Table, pl.DataFrame, pl.DataFrame], pl.DataFrame]
+    target: StoredTable,
+    conformed: pl.DataFrame,
+    find: Callable[[Table, pl.DataFrame, pl.DataFrame], pl.DataFrame],
 ) -> tuple[pl.DataFrame, int]:
     """The conformed rows that the target does not hold yet, and how many came that it does."""
     table = target.contract
-    batch = with_gone(target, conform(table, rows).collect(engine="streaming"))
+    batch = with_gone(target, conformed)
     fresh = find(table, batch, stored_alike(table, target, batch))
     return fresh, max(0, batch.height - fresh.height)
 

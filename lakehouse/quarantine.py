@@ -12,7 +12,15 @@ from lakehouse.conform import conform
 from lakehouse.contract import Table
 from lakehouse.errors import MnemoError, UsageError
 from lakehouse.ops import QUARANTINE, VERDICTS
-from lakehouse.promotion import Parse, parse_what_can_be, stored_alike, until_settled, with_gone
+from lakehouse.promotion import (
+    Parse,
+    Streaming,
+    parse_what_can_be,
+    stored_alike,
+    until_settled,
+    with_context,
+    with_gone,
+)
 from lakehouse.publish import Candidate, Promoted, Run, batch_id_of, hold_back, positions_of, settle
 from lakehouse.store import Store, StoredTable
 from lakehouse.verdict import REASONS, Judge
@@ -39,6 +47,7 @@ def release(
     judge: Judge,
     run: Run,
     parse_error: type[MnemoError],
+    streaming: Streaming | None = None,
 ) -> Promoted | None:
     """Parse the pages of held rows again, judge by today's rules and publish what passes; the rest stays held.
 
@@ -50,7 +59,8 @@ def release(
         raise UsageError(f"{source.name} is gone: its pages cannot be read again")
     wanted = held["page_id"].drop_nulls().unique()
     pages = stored.scan().filter(pl.col("page_id").is_in(wanted.implode())).collect()
-    rows, unreadable = parse_what_can_be(parse, pages, parse_error)
+    pages = with_context(stored, pages, streaming)
+    rows, unreadable = parse_what_can_be(parse, pages, parse_error, streaming)
     told = with_gone(store.open(table), conform(table, rows).collect())
     outcome = until_settled(lambda: _publish_passing(store, table, source, told, held, judge, run))
     if outcome is None or outcome.level != "blocked":

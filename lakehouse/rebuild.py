@@ -25,11 +25,13 @@ from lakehouse.model import Model
 from lakehouse.ops import VERDICTS
 from lakehouse.promotion import (
     Parse,
-    build_model,
+    Streaming,
+    built,
     parse_what_can_be,
     position_name,
     stored_inputs,
     until_settled,
+    with_context,
 )
 from lakehouse.publish import BLOCKED, Candidate, Promoted, Run, batch_id_of, positions_of, settle
 from lakehouse.quarantine import held_rows, identity_of, mark_released
@@ -49,12 +51,17 @@ def rebuild_pages(
     judge: Judge,
     run: Run,
     parse_error: type[MnemoError],
+    streaming: Mapping[str, Streaming] | None = None,
 ) -> Promoted:
     """Make a silver table again from all its bronze tables; its rows are held in memory, their pages a day at a time.
 
+    `streaming` says by name which bronze tables are those of streams.
+
     Raises UsageError where there are no pages, Contention when promotions keep committing first.
     """
-    return until_settled(lambda: _rebuild_pages_once(store, table, sources, judge, run, parse_error))
+    return until_settled(
+        lambda: _rebuild_pages_once(store, table, sources, judge, run, parse_error, streaming or {})
+    )
 
 
 def rebuild_model(store: Store, model: Model, *, judge: Judge, run: Run) -> Promoted:
@@ -73,14 +80,16 @@ def _rebuild_pages_once(
     judge: Judge,
     run: Run,
     parse_error: type[MnemoError],
+    streaming: Mapping[str, Streaming],
 ) -> Promoted:
     target = store.open(table)
     stored = {bronze.name: pages for bronze, _ in sources if (pages := store.find(bronze))}
     frames = [_nothing(table)]
     unreadable: list[tuple[int, str]] = []
     for bronze, parse in sources:
-        for day in _days_of(stored.get(bronze.name)):
-            parsed, failed = parse_what_can_be(parse, day, parse_error)
+        how = streaming.get(bronze.name)
+        for day in _days_of(stored.get(bronze.name), how):
+            parsed, failed = parse_what_can_be(parse, day, parse_error, how)
             frames.append(conform(table, parsed).collect())
             unreadable += failed
     blocked = _blocked(store, table)
@@ -98,7 +107,7 @@ def _rebuild_pages_once(
 def _rebuild_model_once(store: Store, model: Model, judge: Judge, run: Run) -> Promoted:
     target = store.open(model.table)
     inputs = stored_inputs(store, model)
-    rows = conform(model.table, build_model(model, inputs, None)).collect(engine="streaming")
+    rows = built(model, inputs, None)
     return settle(store, target, _candidate(store, target, inputs, rows), judge, run)
 
 
@@ -154,13 +163,14 @@ def _nothing(table: Table) -> pl.DataFrame:
     return conform(table, given.to_frame(eager=False)).collect()
 
 
-def _days_of(pages: StoredTable | None) -> Iterator[pl.DataFrame]:
-    """Pages of one day after the other, in the order they were received."""
+def _days_of(pages: StoredTable | None, streaming: Streaming | None) -> Iterator[pl.DataFrame]:
+    """Pages of one day after the other, in the order they were received, with what they are understood with."""
     if pages is None:
         return
     rows = pages.scan()
     for day in rows.select(pl.col("received_date").unique().sort()).collect()["received_date"]:
-        yield rows.filter(pl.col("received_date") == day).sort("received_at", "page_id").collect()
+        pages_of_day = rows.filter(pl.col("received_date") == day).sort("received_at", "page_id").collect()
+        yield with_context(pages, pages_of_day, streaming)
 
 
 def _passing_now(store: Store, table: Table, candidate: Candidate) -> list[str]:

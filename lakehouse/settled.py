@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from lakehouse.coverage import received, read_records
+from lakehouse.coverage import read_records, received
 from lakehouse.gaps import settled_windows
 from lakehouse.ledger import Source
 from lakehouse.ops import COVERAGE

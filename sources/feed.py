@@ -13,6 +13,7 @@ from lakehouse.bronze import Page, bronze_table
 from lakehouse.contract import Table
 from lakehouse.coverage import About, Prove
 from lakehouse.ledger import Source
+from lakehouse.promotion import Streaming
 from lakehouse.settings import Settings
 from lakehouse.window import Window
 from sources.errors import ParseError
@@ -62,11 +63,17 @@ class Feed:
     """Where a key can be had."""
     documentation: str = ""
     """The provider's own description of the data."""
+    stream: str = ""
+    """The stream whose recorder writes the pages; several feeds understand each its part of them."""
+    channel: str = ""
+    """The stream's channel that the rows come from."""
+    streaming: Streaming | None = None
+    """How pages of the stream are read."""
 
     @property
     def bronze(self) -> Table:
         """The table that keeps this feed's pages."""
-        return bronze_table(self.name)
+        return bronze_table(f"stream_{self.stream}" if self.stream else self.name)
 
     @property
     def source(self) -> Source:
@@ -79,6 +86,7 @@ class Feed:
             prove=self.proof,
             about=self.about,
             parse_error=ParseError,
+            channel=self.channel,
         )
 
     def describe(self, settings: Settings) -> dict[str, str]:

@@ -35,6 +35,12 @@ def feed(name: str) -> Feed:
         raise unknown("feed", name, feeds()) from None
 
 
+def feed_between(bronze_name: str, table_name: str) -> Feed:
+    """The feed that understands the pages of a bronze table as rows of a silver one; UsageError where none does."""
+    found = [one for one in feeds_filling(table_name) if one.bronze.name == bronze_name]
+    return found[0] if found else feed(bronze_name.removeprefix("bronze."))
+
+
 def feeds_filling(table_name: str) -> tuple[Feed, ...]:
     """The feeds whose rows go into a silver table, such as `silver.trades`; empty where none does."""
     return tuple(feed for feed in feeds().values() if feed.table.name == table_name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -22,6 +23,9 @@ from sources.errors import ParseError
 from sources.ingest import Ingested, ingest
 from sources.watchlist import Order
 from tasks import session
+
+if TYPE_CHECKING:
+    from sources.recorder.recording import Pulse
 
 log = structlog.get_logger()
 
@@ -59,6 +63,32 @@ def carry_out(
     )
 
 
+def stream(
+    name: str,
+    subjects: Sequence[str],
+    *,
+    channels: Sequence[str],
+    seconds: float | None,
+    run: Run,
+    metrics_port: int | None = None,
+    beat: Callable[[Pulse], None] = lambda _: None,
+) -> Pulse:
+    """Record a live stream until a signal comes, or for so many seconds."""
+    from sources.recorder.streaming import record_stream  # sockets: only where something is recorded
+
+    return record_stream(
+        name,
+        subjects,
+        channels=channels,
+        seconds=seconds,
+        metrics_port=metrics_port,
+        store=session.store(),
+        client=session.client(),
+        run=run,
+        beat=beat,
+    )
+
+
 def missing(orders: Iterable[Order]) -> Iterator[Order]:
     """What of the orders is not covered yet, window by window."""
     for order in orders:
@@ -93,9 +123,19 @@ def rebuild(table: str, run: Run) -> Promoted:
     if table in catalog.models():
         done = rebuild_model(session.store(), catalog.models()[table], judge=judge, run=run)
     else:
-        sources = [(feed.bronze, feed.parse) for feed in registry.feeds_filling(table)]
+        feeds = registry.feeds_filling(table)
+        sources = [(feed.bronze, feed.parse) for feed in feeds]
+        streaming = {feed.bronze.name: feed.streaming for feed in feeds if feed.streaming}
         contract = catalog.table(table)
-        done = rebuild_pages(session.store(), contract, sources, judge=judge, run=run, parse_error=ParseError)
+        done = rebuild_pages(
+            session.store(),
+            contract,
+            sources,
+            judge=judge,
+            run=run,
+            parse_error=ParseError,
+            streaming=streaming,
+        )
     log.info("rebuilt", table=table, level=done.level, published_rows=done.published_rows)
     return done
 
@@ -110,6 +150,13 @@ def _promote(table: str, run: Run) -> Iterator[Promoted]:
     for feed in registry.feeds_filling(table):
         parse = remembering(feed.parse)
         yield from promote_pages(
-            session.store(), contract, feed.bronze, parse, judge=judge, run=run, parse_error=ParseError
+            session.store(),
+            contract,
+            feed.bronze,
+            parse,
+            judge=judge,
+            run=run,
+            parse_error=ParseError,
+            streaming=feed.streaming,
         )
         promote_coverage(session.store(), replace(feed.source, parse=parse))

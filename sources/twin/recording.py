@@ -85,7 +85,11 @@ def read_folder(folder: Path) -> Iterator[Recording]:
 
     Raises SettingsError naming file and line for one that cannot be read.
     """
-    files = sorted(path for path in folder.rglob("*") if path.name.endswith((".jsonl", ".jsonl.gz")))
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.endswith((".jsonl", ".jsonl.gz")) and ".ws.jsonl" not in path.name
+    )
     if not files:
         raise SettingsError(f"no recordings (*.jsonl, *.jsonl.gz) under {folder}")
     for path in files:

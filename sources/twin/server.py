@@ -2,7 +2,8 @@
 
 Bytes, status and headers are those that were recorded. What is not recorded is answered as that provider
 answers for an unknown thing (`sources.twin.unknown`), and logged with the nearest request that is recorded. Where it is
-asked to, the twin makes candles up (`sources.twin.synthetic`) and refuses a share of the requests (`Trouble`).
+asked to, the twin makes candles (`sources.twin.synthetic`) and a Kraken (`sources.twin.kraken`) up, and refuses a share
+of the requests (`Trouble`). What was recorded over WebSocket is played by `sources.twin.websocket`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,10 +28,14 @@ from starlette.types import Receive, Scope, Send
 
 from lakehouse.errors import SettingsError
 from sources.client import SYNTHETIC
+from sources.twin import kraken
+from sources.twin.kraken import MadeUpKraken
 from sources.twin.recording import Recording, Request, read_folder, request_to
+from sources.twin.sessions import read_sessions
 from sources.twin.synthetic import synthetic_answer
 from sources.twin.tally import Tally
 from sources.twin.unknown import nearest, unknown_answer
+from sources.twin.websocket import Sockets, recorded_scripts
 
 log = structlog.get_logger()
 
@@ -86,8 +91,16 @@ class Twin:
     """
 
     def __init__(
-        self, recordings: Iterable[Recording], *, synthetic: bool = False, trouble: Trouble | None = None
+        self,
+        recordings: Iterable[Recording],
+        *,
+        synthetic: bool = False,
+        trouble: Trouble | None = None,
+        sockets: Sockets | None = None,
+        made_up: Callable[[Request], bytes | None] | None = None,
     ) -> None:
+        self._sockets = sockets or Sockets({})
+        self._made_up = made_up or _nothing
         self._is_synthetic = synthetic
         self._trouble = trouble
         self._tally = Tally()
@@ -99,6 +112,9 @@ class Twin:
         self._unmatched: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._sockets(scope, receive, send)
+            return
         asked = _asked(scope, body=await HttpRequest(scope, receive).body())
         await self._respond(asked)(scope, receive, send)
 
@@ -138,6 +154,8 @@ class Twin:
 
     def _answer(self, asked: Request) -> Response:
         recorded = self._recorded(asked)
+        if recorded is None and (body := self._made_up(asked)) is not None:
+            return Response(body, 200, {"content-type": "application/json", SYNTHETIC: "1"})
         if (
             recorded is None
             and self._is_synthetic
@@ -168,7 +186,7 @@ def running_twin(folder: Path, port: int = 0) -> Iterator[str]:
 
     Raises SettingsError for a folder that cannot be read and for a port that is taken.
     """
-    with serving(Twin(read_folder(folder)), port) as url:
+    with serving(_twin_of(folder), port) as url:
         yield url
 
 
@@ -196,10 +214,28 @@ def serve_forever(
 
     Raises SettingsError as `running_twin` does.
     """
-    twin = Twin(read_folder(folder), synthetic=synthetic, trouble=trouble)
+    twin = _twin_of(folder, synthetic=synthetic, trouble=trouble)
     with _listen(port) as listener, suppress(KeyboardInterrupt):
         log.info("offline twin serves", url=_url(listener), recordings=str(folder), hosts=list(twin.counts))
         _server(twin).run(sockets=[listener])
+
+
+def _twin_of(folder: Path, *, synthetic: bool = False, trouble: Trouble | None = None) -> Twin:
+    sessions = read_sessions(folder)
+    market = MadeUpKraken() if synthetic else None
+    made_up = {kraken.STREAM: market.connection} if market else {}
+    asked = [recording for session in sessions for recording in session.recordings]
+    return Twin(
+        [*read_folder(folder), *asked],
+        synthetic=synthetic,
+        trouble=trouble,
+        sockets=Sockets({**made_up, **recorded_scripts(sessions)}),
+        made_up=market.answer_to if market else _nothing,
+    )
+
+
+def _nothing(_asked: Request) -> bytes | None:
+    return None
 
 
 def _asked(scope: Scope, *, body: bytes) -> Request:
@@ -229,7 +265,9 @@ def _server(twin: Twin) -> uvicorn.Server:
         twin,
         loop="asyncio",
         http="h11",
-        ws="none",
+        ws="websockets-sansio",
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         log_level="warning",

@@ -149,7 +149,7 @@ def test_a_bar_came_from_the_trades_inside_it_that_were_there():
     late = one("silver.trades", **BTC, event_at=NOON + 2 * SECOND, ingested_at=NOON + 2 * DAY)
     other = one("silver.trades", **ETH, event_at=NOON)
 
-    trades, bars = candles.MODEL.reaches
+    trades, bars, _flags = candles.MODEL.reaches
     found = sources_of(
         candles.MODEL, trades, catalog.table("silver.trades"), row, pl.concat([*rows, late, other])
     )
