@@ -29,7 +29,7 @@ def tables() -> Mapping[str, Table]:
 def models() -> Mapping[str, Model]:
     """Gold models by the name of their table, each after those it reads."""
     found = {module.MODEL.table.name: module.MODEL for module in _modules(lakehouse.gold)}
-    order = TopologicalSorter({name: set(model.inputs) & set(found) for name, model in found.items()})
+    order = TopologicalSorter({name: sorted(set(model.inputs) & set(found)) for name, model in found.items()})
     return MappingProxyType({name: found[name] for name in order.static_order()})
 
 

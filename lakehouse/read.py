@@ -5,7 +5,7 @@ Everything here needs read-only credentials and imports neither Prefect nor Grea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from lakehouse.explain import Explanation, explain
 from lakehouse.files import Files, open_files
 from lakehouse.gaps import picture, require_covered, with_mask
 from lakehouse.ops import COVERAGE, QUARANTINE, VERDICTS
+from lakehouse.panel import build_grid, catalogue, choose, read_assets, read_every
 from lakehouse.settings import Settings, load_settings
 from lakehouse.store import Store, StoredTable, open_store
 from lakehouse.window import Window, parse_moment
@@ -103,6 +104,40 @@ class Lake:
             return with_mask(rows, contract, self._ledger())
         require_covered(self._ledger(), contract, _whole_window(start, end), equals)
         return rows
+
+    def features(
+        self,
+        assets: Sequence[str],
+        start: Moment,
+        end: Moment,
+        every: str = "1h",
+        columns: Sequence[str] | None = None,
+        as_of: Moment | None = None,
+    ) -> pl.LazyFrame:
+        """What was known at each point of a grid: one wide panel over all providers, without look-ahead.
+
+        One row for each asset and each point from `start` on, `every` (15m, 1h, 1d) apart, before `end`. An asset is
+        named `btc` (CoinMetrics id), `BTC/USD` (a market, whatever the venue) or `kraken:BTC/USD`; what is not told of
+        it is null. `columns` are names of `feature_columns()`, by default all. Of each a row has four columns:
+        `<name>`; `<name>_known_at`, never after the grid point, nor after `as_of`; `<name>_lag`, from the end of what
+        it describes to the grid point; `<name>_source`, the table. Where a grid is shorter than a day what describes
+        bars is of bars of an hour, else of a day.
+
+        Raises UsageError for an unknown column, asset or step, and for an empty window.
+        """
+        of = read_assets(assets)
+        chosen = choose(columns, of)
+        window = _whole_window(start, end)
+        latest = window.end if as_of is None else min(window.end, _moment(as_of))
+
+        def known(table: str) -> pl.LazyFrame:
+            return self.scan(table, as_of=latest, versions=True)
+
+        return build_grid(of, window, read_every(every), chosen, known)
+
+    def feature_columns(self) -> pl.DataFrame:
+        """What `features` can be asked for: name, unit, source (the table), per (what it is told of), doc."""
+        return catalogue()
 
     def coverage(
         self,

@@ -14,11 +14,14 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.asof import MOMENT, drop_repeats, versions_at
-from lakehouse.exact import AMOUNT_DECIMALS, exact, inexact
-from lakehouse.intervals import LENGTHS, dividing
+from lakehouse.exact import AMOUNT_DECIMALS, PRODUCT_DECIMALS, exact, inexact
+from lakehouse.intervals import LENGTHS, dividing, end_of, open_of
 
 EDGE = timedelta(days=1)
 """How late after a bar's end a sign that it is over may come: rows of the next UTC day suffice."""
+
+ROLLED = {"vwap": pl.Float64(), "buy_volume": pl.Float64(), "outliers": pl.Int64()}
+"""What bars of gold have beside those of silver.candles; null where they do not."""
 
 _INSTRUMENT = ("venue", "instrument_id")
 _BAR = (*_INSTRUMENT, "interval", "open_at", "event_at")
@@ -30,17 +33,23 @@ _CONTENTS = (
     "volume",
     "volume_unit",
     "trade_count",
+    "vwap",
+    "buy_volume",
+    "outliers",
     "source_interval",
     "coverage",
 )
 
 
-def bars_from_bars(bars: pl.LazyFrame, intervals: Iterable[str]) -> pl.LazyFrame:
-    """Bars of the intervals from rows of silver.candles.
+def bars_from_bars(bars: pl.LazyFrame, intervals: Iterable[str], *, finer_only: bool = False) -> pl.LazyFrame:
+    """Bars of the intervals from rows with the columns of silver.candles and those of `ROLLED`.
 
-    Adds `source_interval` and `coverage`, the share of a bar's source bars that was there.
+    Adds `source_interval`, `coverage`, the share of a bar's source bars that was there, and `is_empty`.
+    With `finer_only` bars of the same interval are not looked at.
     """
     sources = pl.concat([_assign(bars, interval) for interval in intervals])
+    if finer_only:
+        sources = sources.filter(pl.col("source_interval") != pl.col("interval"))
     parts = versions_at(sources, _moments(sources, bars), on=_BAR, fact=("source_interval", "source_open_at"))
     best = pl.struct(
         is_same=pl.col("source_interval") == pl.col("interval"),
@@ -52,17 +61,18 @@ def bars_from_bars(bars: pl.LazyFrame, intervals: Iterable[str]) -> pl.LazyFrame
 
 
 def _assign(bars: pl.LazyFrame, interval: str) -> pl.LazyFrame:
-    open_at = pl.col("open_at").dt.truncate(interval)
-    closes_in_time = pl.col("event_at") <= open_at + LENGTHS[interval]
+    open_at = open_of(pl.col("open_at"), interval)
+    closes_in_time = pl.col("event_at") <= end_of(open_at, interval)
     return bars.filter(pl.col("interval").is_in(dividing(interval)), closes_in_time).select(
         *_INSTRUMENT,
         pl.lit(interval).alias("interval"),
         open_at.alias("open_at"),
-        (open_at + LENGTHS[interval]).alias("event_at"),
+        end_of(open_at, interval).alias("event_at"),
         pl.col("interval").alias("source_interval"),
         pl.col("open_at").alias("source_open_at"),
         pl.col("event_at").alias("source_event_at"),
         *("known_at", "ingested_at", "open", "high", "low", "close", "volume", "volume_unit", "trade_count"),
+        *ROLLED,
     )
 
 
@@ -102,17 +112,42 @@ def _roll_up(parts: pl.LazyFrame) -> pl.LazyFrame:
             .then(exact(pl.col("volume"), decimals=AMOUNT_DECIMALS).sum())
             .alias("volume"),
             pl.when(is_measured).then(pl.col("volume_unit").min()).alias("volume_unit"),
-            pl.when(pl.col("trade_count").is_not_null().all())
-            .then(pl.col("trade_count").sum())
-            .alias("trade_count"),
+            *(_sum_of_all(name) for name in ("trade_count", "outliers")),
+            inexact(_sum_of_all("buy_volume", exact(pl.col("buy_volume"), decimals=AMOUNT_DECIMALS))),
+            # What was not traded at has no price to weigh.
+            _sum_of_all("counter", exact(_counter(), decimals=PRODUCT_DECIMALS)),
             pl.len().alias("bars"),
         )
         .with_columns(
             inexact(pl.col("volume")),
-            coverage=pl.col("bars") / (_length("interval") / _length("source_interval")),
+            _vwap().alias("vwap"),
+            is_empty=pl.col("volume") == 0,
+            coverage=pl.col("bars") / ((pl.col("event_at") - pl.col("open_at")) / _length("source_interval")),
         )
-        .drop("bars")
+        .drop("bars", "counter")
     )
+
+
+def _sum_of_all(name: str, values: pl.Expr | None = None) -> pl.Expr:
+    """The sum, null where one of them is."""
+    values = pl.col(name) if values is None else values
+    return pl.when(values.is_not_null().all()).then(values.sum()).alias(name)
+
+
+def _counter() -> pl.Expr:
+    """What the volume is worth on the other side, by the bar's vwap; null where that is not known."""
+    is_quote = pl.col("volume_unit") == "quote"
+    worth = (
+        pl.when(is_quote).then(pl.col("volume") / pl.col("vwap")).otherwise(pl.col("volume") * pl.col("vwap"))
+    )
+    return pl.when(pl.col("volume") == 0).then(0.0).otherwise(worth)
+
+
+def _vwap() -> pl.Expr:
+    volume, counter = inexact(pl.col("volume")), inexact(pl.col("counter"))
+    ratio = pl.when(pl.col("volume_unit") == "quote").then(volume / counter).otherwise(counter / volume)
+    is_traded = (volume > 0) & (counter > 0)
+    return pl.when(is_traded).then(ratio.clip(pl.col("low"), pl.col("high")))
 
 
 def _length(column: str) -> pl.Expr:

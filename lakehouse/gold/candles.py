@@ -1,13 +1,19 @@
-"""gold.candles: bars of the usual intervals, from trades where they cover the bar, else from delivered
-candles.
+"""gold.candles: bars of 1 s to 1 d, from trades where they cover the bar, else from delivered candles.
 
-A bar has as many versions as there were states of what is known of it. Where a trade-built bar is known, it
-takes the place of the candle-built one from that moment on.
+Weeks and months are in gold.calendar_candles, made from the days of this table: a month made from its trades would have
+to be read whole for every new one. Seconds are many, so they are stored for some instruments only, from trades alone.
 
-A change of silver.trades or silver.candles dirties the bars of its venue and instrument in the UTC day of the
-changed row's event_at and in the days beside it: what proves a bar to be whole and over may be a day away.
+A bar without trades is a row where it is certain that there was none: a volume of zero and the price before. No trade
+is left out; `outliers` counts those that gold.trade_outliers flags.
+
+A bar has as many versions as there were states of what is known of it. Where a trade-built bar is known, it takes the
+place of the candle-built one from that moment on.
+
+A change of an input dirties the bars of its venue and instrument in the UTC day of the changed row's event_at and in
+the days beside it: what proves a bar to be whole and over may be a day away.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 import polars as pl
@@ -31,10 +37,16 @@ from lakehouse.fields import (
     VOLUME_UNIT,
 )
 from lakehouse.model import Inputs, Model, Reach, Row
-from lakehouse.rolled_bars import EDGE, bars_from_bars
+from lakehouse.outliers import with_outliers
+from lakehouse.rolled_bars import EDGE, ROLLED, bars_from_bars
 from lakehouse.trade_bars import bars_from_trades
 
-INTERVALS = ("1m", "5m", "1h", "1d")
+INTERVALS = ("1m", "5m", "15m", "1h", "1d")
+"""Stored for every instrument; any of `lakehouse.intervals.LENGTHS` may be."""
+
+SECONDS = ("1s", "5s")
+SECONDS_OF = (("binance", "BTC/USDT"), ("kraken", "BTC/USD"))
+"""The venues and instruments of which bars of `SECONDS` are stored too."""
 
 COMPLETE = pl.col("coverage").is_null() | (pl.col("coverage") >= 0.9)
 """Bars fit to compute with. Not all of a bar's parts are asked for: some venues leave out parts without
@@ -46,7 +58,7 @@ TABLE = Table(
     columns=(
         VENUE,
         INSTRUMENT_ID,
-        INTERVAL.but(values=INTERVALS),
+        INTERVAL.but(values=(*SECONDS, *INTERVALS)),
         OPEN_AT,
         EVENT_AT.but(doc="End of the bar: the first moment that is no longer in it."),
         KNOWN_AT.but(
@@ -95,6 +107,20 @@ TABLE = Table(
             upper=1,
             doc="Share of the source candles that were there; null for trades, which cover the whole bar.",
         ),
+        Column(
+            name="is_empty",
+            dtype=pl.Boolean(),
+            nullable=True,
+            doc="Nothing was traded: the prices are the close before. Null where the volume is not known.",
+        ),
+        Column(
+            name="outliers",
+            dtype=pl.Int64(),
+            nullable=True,
+            lower=0,
+            unit="trades",
+            doc="Trades inside that gold.trade_outliers flags; they are in all figures. Null for candles.",
+        ),
     ),
     key=("venue", "instrument_id", "interval", "open_at", "known_at"),
     subject=("venue", "instrument_id", "interval"),
@@ -105,33 +131,48 @@ TABLE = Table(
 
 
 def build(inputs: Inputs) -> pl.LazyFrame:
-    """Rows of gold.candles from all rows of silver.trades and silver.candles."""
+    """Rows of gold.candles from all rows of silver.trades, silver.candles and gold.trade_outliers."""
     bar = ["venue", "instrument_id", "interval", "open_at"]
-    traded = bars_from_trades(inputs["silver.trades"], INTERVALS)
-    rolled = bars_from_bars(inputs["silver.candles"], INTERVALS)
+    trades = inputs["silver.trades"]
+    of_minutes = bars_from_trades(trades, INTERVALS)
+    of_seconds = bars_from_trades(trades.filter(_has_seconds()), SECONDS, step="1s")
+    traded = pl.concat([of_minutes, of_seconds]).cache()
     taken_over = traded.select(*bar, pl.col("known_at").alias("taken_over_at"))
+    rolled = bars_from_bars(inputs["silver.candles"].with_columns(_nulls(ROLLED)), INTERVALS)
     is_due = pl.col("taken_over_at").is_null() | (pl.col("known_at") < pl.col("taken_over_at"))
-    due = rolled.join(taken_over, on=bar, how="left").filter(is_due)
-    missing = {
-        "vwap": pl.Float64,
-        "buy_volume": pl.Float64,
-        "source_interval": pl.String,
-        "coverage": pl.Float64,
-    }
-    traded = traded.with_columns(
-        pl.lit("trades").alias("built_from"), *_nulls(missing, "source_interval", "coverage")
+    due = (
+        rolled.join(taken_over, on=bar, how="left").filter(is_due).with_columns(built_from=pl.lit("candles"))
     )
-    due = due.with_columns(pl.lit("candles").alias("built_from"), *_nulls(missing, "vwap", "buy_volume"))
-    return pl.concat([frame.select(TABLE.schema.names()) for frame in (traded, due)])
+    flagged = with_outliers(traded, inputs["gold.trade_outliers"], (*SECONDS, *INTERVALS)).with_columns(
+        _nulls({"source_interval": pl.String(), "coverage": pl.Float64()}), built_from=pl.lit("trades")
+    )
+    return pl.concat([frame.select(TABLE.schema.names()) for frame in (flagged, due)])
 
 
-def _nulls(dtypes: dict[str, type[pl.DataType]], *names: str) -> list[pl.Expr]:
-    return [pl.lit(None, dtype=dtypes[name]).alias(name) for name in names]
+def _has_seconds() -> pl.Expr:
+    return pl.any_horizontal(
+        (pl.col("venue") == venue) & (pl.col("instrument_id") == instrument_id)
+        for venue, instrument_id in SECONDS_OF
+    )
+
+
+def _nulls(dtypes: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+    return [pl.lit(None, dtype=dtype).alias(name) for name, dtype in dtypes.items()]
 
 
 def _trades_inside(bar: Row, trades: pl.LazyFrame) -> pl.LazyFrame:
-    is_inside = pl.col("event_at").is_between(bar["open_at"], bar["event_at"], closed="left")
-    return trades.filter(is_inside) if bar["built_from"] == "trades" else trades.clear()
+    """Of a bar without trades the one whose price it has."""
+    if bar["built_from"] != "trades":
+        return trades.clear()
+    if bar["is_empty"]:
+        number = pl.col("trade_id").cast(pl.Int64, strict=False)
+        before = trades.filter(pl.col("event_at") < bar["open_at"])
+        return before.sort("event_at", number, "trade_id", nulls_last=False).tail(1)
+    return trades.filter(pl.col("event_at").is_between(bar["open_at"], bar["event_at"], closed="left"))
+
+
+def _flags_inside(bar: Row, flags: pl.LazyFrame) -> pl.LazyFrame:
+    return flags.clear() if bar["is_empty"] else _trades_inside(bar, flags)
 
 
 def _candles_inside(bar: Row, parts: pl.LazyFrame) -> pl.LazyFrame:
@@ -140,7 +181,11 @@ def _candles_inside(bar: Row, parts: pl.LazyFrame) -> pl.LazyFrame:
     return parts.filter(is_inside & is_source) if bar["built_from"] == "candles" else parts.clear()
 
 
-_SOURCES = (("silver.trades", _trades_inside), ("silver.candles", _candles_inside))
+_SOURCES = (
+    ("silver.trades", _trades_inside),
+    ("silver.candles", _candles_inside),
+    ("gold.trade_outliers", _flags_inside),
+)
 
 MODEL = Model(
     table=TABLE,

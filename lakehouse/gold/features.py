@@ -8,9 +8,11 @@ restatement.
 Macro figures are taken where their vintage is published. The BIS states no release dates: its figures stand
 on the usual publication lag, and its revised history on receipt.
 
-Adding a feature is one entry in FEATURES. A change of gold.candles dirties the row of the bar and of the
-next; what describes the bar itself dirties the bar's row; a change of another input dirties, for the bars it is
-joined to (all, or those of one base asset), the rows known from the change's known_at on, however long after.
+Adding a feature is one entry in FEATURES; `Lake.features` shows it on any grid of times.
+
+A change of gold.candles dirties the row of the bar and of the next; what describes the bar itself dirties the bar's
+row; a change of another input dirties, for the bars it is joined to (all, those of one instrument or of one base
+asset), the rows known from the change's known_at on, however long after.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import polars as pl
 from lakehouse.asof import drop_repeats, join_known, newest_events
 from lakehouse.contract import UTC_US, Column, Table
 from lakehouse.fields import CLOSE, EVENT_AT, INGESTED_AT, INSTRUMENT_ID, INTERVAL, KNOWN_AT, VENUE
-from lakehouse.gold import candles
+from lakehouse.gold import candles, global_liquidity
 from lakehouse.intervals import LENGTHS
 from lakehouse.model import Inputs, Model, Reach, Row
 
@@ -34,6 +36,8 @@ _THIS_BAR = {name: name for name in _BAR}
 _SUBJECT = ("venue", "instrument_id", "interval")
 _THIS_SUBJECT = {name: name for name in _SUBJECT}
 _BASE_ASSET = {"base_asset": "asset"}
+_INSTRUMENT = {"venue": "venue", "instrument_id": "instrument_id"}
+_MARKET = {"instrument_id": "instrument_id"}
 BASE_ASSET = pl.col("instrument_id").str.extract(r"^([^/]+)/").str.to_lowercase()
 
 
@@ -89,9 +93,8 @@ class Feature:
             nullable=True,
             doc=f"When {self.name} was known; null where nothing was.",
         )
-        return Column(
-            name=self.name, dtype=pl.Float64(), unit=self.unit, nullable=True, doc=self.doc
-        ), known_at
+        doc = f"{self.doc} From {self.table}."
+        return Column(name=self.name, dtype=pl.Float64(), unit=self.unit, nullable=True, doc=doc), known_at
 
 
 def _asset_metric(metric: str) -> pl.Expr:
@@ -113,7 +116,16 @@ def _daily_bar(symbol: str) -> pl.Expr:
 
 
 _DOLLAR_CREDIT = _series("bis", "WS_GLI/Q.USD.3P.N.A.I.B.USD")
-_NO_CHANGE_IN_JUNE = "Will there be no change in Fed interest rates after the June 2026 meeting?"
+_NO_CHANGE_IN_JUNE = (
+    pl.col("question") == "Will there be no change in Fed interest rates after the June 2026 meeting?"
+) & (pl.col("outcome") == "Yes")
+
+_HOURLY = pl.col("interval") == "1h"
+
+
+def _liquidity_of(currency: str) -> pl.Expr:
+    return pl.col("currency") == currency
+
 
 FEATURES = (
     Feature(
@@ -124,6 +136,60 @@ FEATURES = (
         where=pl.col("window") == 7,
         value=pl.col("yang_zhang"),
         by=_THIS_BAR,
+    ),
+    Feature(
+        name="realised_volatility",
+        doc="Realised volatility of the last whole UTC day, from its returns of five minutes.",
+        unit="log return, annualised",
+        table="gold.realised_volatility",
+        where=pl.col("interval") == "5m",
+        value=pl.col("realised_volatility"),
+        by=_INSTRUMENT,
+    ),
+    Feature(
+        name="consensus_price",
+        doc="Price of the market over all venues, in the last minute known.",
+        unit="quote",
+        table="gold.consensus_prices",
+        where=pl.lit(value=True),
+        value=pl.col("price"),
+        by=_MARKET,
+    ),
+    Feature(
+        name="spread_bps",
+        doc="Ask less bid of the last valid book of a minute.",
+        unit="bps of the mid",
+        table="gold.liquidity",
+        where=pl.lit(value=True),
+        value=pl.col("spread_bps"),
+        by=_INSTRUMENT,
+    ),
+    Feature(
+        name="funding_carry",
+        doc="What longs of the contract pay at the rates of the last hour with a settlement.",
+        unit="fraction a year",
+        table="gold.derivatives",
+        where=_HOURLY,
+        value=pl.col("funding_carry"),
+        by=_INSTRUMENT,
+    ),
+    Feature(
+        name="basis_to_index",
+        doc="Price of the contract over the index under it, less 1.",
+        unit="ratio",
+        table="gold.derivatives",
+        where=_HOURLY,
+        value=pl.col("basis_to_index"),
+        by=_INSTRUMENT,
+    ),
+    Feature(
+        name="open_interest",
+        doc="What is open of the contract, as gold.derivatives counts it.",
+        unit="base",
+        table="gold.derivatives",
+        where=_HOURLY,
+        value=pl.col("open_interest"),
+        by=_INSTRUMENT,
     ),
     Feature(
         name="active_addresses",
@@ -168,6 +234,22 @@ FEATURES = (
         value=pl.col("value") * pl.lit(10.0).pow(pl.col("unit_multiplier")),
     ),
     Feature(
+        name="dollar_credit_growth",
+        doc="Year-on-year growth of dollar credit to non-banks outside the United States, null across a break.",
+        unit="ratio",
+        table="gold.global_liquidity",
+        where=_liquidity_of("USD"),
+        value=pl.col("yoy_growth"),
+    ),
+    Feature(
+        name="global_credit_growth",
+        doc="Year-on-year growth, in dollars, of dollar, euro and yen credit to non-banks outside those areas.",
+        unit="ratio",
+        table="gold.global_liquidity",
+        where=_liquidity_of(global_liquidity.ALL),
+        value=pl.col("yoy_growth"),
+    ),
+    Feature(
         name="eurusd",
         doc="Dollars for one euro at the end of the last day known (AlphaVantage FX_DAILY).",
         unit="USD per EUR",
@@ -188,8 +270,16 @@ FEATURES = (
         doc="Price of Yes on no change of Fed rates at the June 2026 meeting (Polymarket listing).",
         unit="probability",
         table="silver.prediction_markets",
-        where=(pl.col("question") == _NO_CHANGE_IN_JUNE) & (pl.col("outcome") == "Yes"),
+        where=_NO_CHANGE_IN_JUNE,
         value=pl.col("price"),
+    ),
+    Feature(
+        name="fed_unchanged_june_2026_probability",
+        doc="Probability of no change of Fed rates at the June 2026 meeting, the vig removed (Polymarket).",
+        unit="probability",
+        table="gold.prediction_panel",
+        where=_NO_CHANGE_IN_JUNE,
+        value=pl.col("probability"),
     ),
 )
 

@@ -70,7 +70,10 @@ def numbers_in(body: bytes) -> set[float]:
 @pytest.mark.parametrize("table", catalog.models())
 def test_a_row_of_gold_leads_to_recorded_bytes_that_hold_the_number(demo, table):
     contract = catalog.table(table)
-    rows = demo.scan(table).collect().sample(10, seed=11)
+    filled = demo.scan(table).collect() if demo.store.find(contract) else contract.schema.to_frame()
+    if filled.is_empty():
+        pytest.skip("the recordings of these feeds fill no row of it")
+    rows = filled.sample(min(10, filled.height), seed=11)
 
     for row in rows.iter_rows(named=True):
         found = demo.explain(table, {name: row[name] for name in contract.identity}, every_row="close" in row)

@@ -188,6 +188,27 @@ def test_input_that_comes_in_order_gives_the_same_gold_however_it_is_cut(setting
         assert_frame_equal(once, in_pieces, check_exact=True)
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 300])
+def test_what_is_too_much_at_once_is_built_by_stretches_of_time_and_comes_out_the_same(
+    settings, tmp_path, run, monkeypatch, rows_at_once
+):
+    found, turns = [], []
+    for size in (20_000_000, rows_at_once):
+        monkeypatch.setattr(promotion, "_ROWS_AT_ONCE", size)
+        monkeypatch.setattr(
+            promotion, "_build", lambda *said, go=promotion._build: turns.append(said[2]) or go(*said)
+        )
+        store = open_store(settings.model_copy(update={"lake": str(tmp_path / str(size))}))
+        deliver_until(store, deliveries(random.Random(3)), LONG_AGO, FOREVER)
+        promote_all(store, run)
+        found.append([contents(store, model.table) for model in MODELS])
+        monkeypatch.undo()
+
+    assert len(turns) > len(MODELS) * 2
+    for at_once, in_turns in zip(*found, strict=True):
+        assert_frame_equal(at_once, in_turns, check_exact=True)
+
+
 def test_what_has_no_news_is_neither_read_nor_written(store, run):
     rng = random.Random(0)
     for one in ("BTC/USD", "ETH/USD"):

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from lakehouse.contract import Table
-from lakehouse.gold import candles, features, macro_panel, volatility
+from lakehouse.gold import candles, features, macro_panel, trade_outliers, volatility
 from lakehouse.silver import asset_metrics, observations, trades
+from lakehouse.silver import bars as vendor_bars
 from lakehouse.silver import candles as delivered
 
 RECORDED = Path(__file__).parents[3] / "../shared/recorded"
@@ -59,7 +60,11 @@ def candle(interval: str, open_at: datetime, prices: tuple[float, ...], **said: 
 
 
 def built_candles(*, of: list[dict] = [], beside: list[dict] = [], interval: str = "1m") -> list[dict]:  # noqa: B006
-    inputs = {"silver.trades": frame(trades.TABLE, of), "silver.candles": frame(delivered.TABLE, beside)}
+    inputs = {
+        "silver.trades": frame(trades.TABLE, of),
+        "silver.candles": frame(delivered.TABLE, beside),
+        "gold.trade_outliers": frame(trade_outliers.TABLE, []),
+    }
     rows = candles.build(inputs).filter(pl.col("interval") == interval).sort("open_at", "known_at")
     return rows.collect(engine="streaming").to_dicts()
 
@@ -96,6 +101,8 @@ def test_a_bar_from_trades_needs_a_trade_on_either_side() -> None:
             "built_from": "trades",
             "source_interval": None,
             "coverage": None,
+            "is_empty": False,
+            "outliers": 0,
         }
     ]
 
@@ -223,7 +230,8 @@ def hourly(closes: list[float], *, rng: np.random.Generator) -> list[dict]:
 
 
 def estimates(bars: list[dict]) -> list[dict]:
-    built = volatility.build({"gold.candles": frame(candles.TABLE, bars)})
+    inputs = {"gold.candles": frame(candles.TABLE, bars), "silver.bars": frame(vendor_bars.TABLE, [])}
+    built = volatility.build(inputs)
     return built.sort("window", "event_at", "known_at").collect(engine="streaming").to_dicts()
 
 
