@@ -11,7 +11,7 @@ RUN := $(UV) run --frozen
 MINIO_VERSION ?= v0.0.0-20260212201848-7aac2a2c5b7c
 PYSPARK_VERSION ?= 3.5.7
 
-.PHONY: help setup demo test test-slow check bench bench-gold bench-parse bench-stream docs up clean test-crash test-minio test-spark
+.PHONY: help setup demo test test-slow check bench bench-gate bench-gold bench-parse bench-stream docs docs-plots notebook up clean test-crash test-minio test-spark
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -66,6 +66,10 @@ bench: setup ## Run the benchmarks; results go to benchmarks/results/
 	$(RUN) python -m benchmarks.parse
 	$(RUN) python -m benchmarks.stream
 	$(RUN) python -m benchmarks.gold
+	$(RUN) python -m benchmarks.gate
+
+bench-gate: setup ## Judging ten million trades, beside parsing and publishing them and beside pandas
+	$(RUN) python -m benchmarks.gate
 
 bench-gold: setup ## Candles from 55 million trades: time and memory, beside DuckDB and pandas
 	$(RUN) python -m benchmarks.gold
@@ -78,6 +82,12 @@ bench-stream: setup ## Reading, validating and keeping live frames of Binance, i
 
 docs: setup ## Write the generated pages of docs/
 	$(RUN) python -m deployments.reference
+
+docs-plots: setup ## Draw the plots of docs/gold.md anew, from the demo's lake
+	$(RUN) --group notebook python notebooks/gold_plots.py docs/images
+
+notebook: setup ## Look around in the demo's lake, in a notebook
+	$(RUN) --group notebook marimo edit notebooks/first_look.py
 
 up: setup ## Run S3, a Prefect server and the scheduled flows until Ctrl-C
 	$(RUN) mnemo up

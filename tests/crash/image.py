@@ -9,7 +9,7 @@ from deliveries import Unreadable, feeds
 
 from lakehouse.clean import new_rows
 from lakehouse.conform import conform
-from lakehouse.gold import candles
+from lakehouse.gold import candles, trade_outliers
 from lakehouse.ops import QUARANTINE, VERDICTS
 from lakehouse.promotion import parse_what_can_be
 from lakehouse.publish import UNREADABLE
@@ -25,7 +25,9 @@ def differences(store: Store, seed: int) -> list[str]:
         images[feed.table.name], bad = _published(feed.table, rows)
         held |= {(feed.table.name, (UNREADABLE,), str(page_id)) for page_id, _ in unreadable}
         held |= _held(feed.table, bad)
-    gold = candles.build({name: rows.lazy() for name, rows in images.items()})
+    none_flagged = trade_outliers.TABLE.schema.to_frame()
+    inputs = {**images, trade_outliers.TABLE.name: none_flagged}
+    gold = candles.build({name: rows.lazy() for name, rows in inputs.items()})
     images[candles.TABLE.name], bad = _published(candles.TABLE, gold)
     found = [_compare(table, images[table.name], _scan(store, table).collect()) for table in _promoted()]
     found.append(_compare_held(held | _held(candles.TABLE, bad), _scan(store, QUARANTINE).collect()))

@@ -22,6 +22,7 @@ from lakehouse.bronze import Page, pages_frame
 from lakehouse.errors import UsageError
 from lakehouse.settings import Settings
 from lakehouse.window import Window, parse_moment
+from sources import ccxt_derivatives
 from sources.ccxt_errors import CASES, sort_error
 from sources.ccxt_rest import FEEDS
 from sources.ccxt_rules import ExchangeRules, exchange_rules
@@ -34,6 +35,7 @@ ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "../shared/recorded/ccxt/ccxt-static"
 RECEIVED = datetime(2026, 11, 1, tzinfo=UTC)
 MARKETS, OHLCV, TRADES = FEEDS
+FUNDING, INTEREST, _ = ccxt_derivatives.FEEDS
 BTC_USD = {"id": "XXBTZUSD", "symbol": "BTC/USD", "base": "BTC", "quote": "USD", "type": "spot", "spot": True}
 SWAP = {
     "id": "BTCUSDT",
@@ -404,12 +406,16 @@ DEMO = [
     (OHLCV, "binance:BTC/USDT@1h", "2020-04-30T21:00", "2020-07-01T04:00", 1468),
     (OHLCV, "binance:BTC/USDT@1d", "2019-01-01", "2020-01-02", 366),
     (OHLCV, "binance:ETH/BTC@1d", "2019-01-01", "2020-01-02", 366),
+    (OHLCV, "binance:BTC/USDT:USDT@1d", "2019-09-08", "2020-01-02", 116),
     (OHLCV, "bitstamp:BTC/USD@1m", "2019-12-31T07:20", "2020-01-01", 1000),
     (OHLCV, "bitstamp:BTC/USD@1d", "2017-04-07", "2020-01-01", 1000),
     (OHLCV, "bybit:BTC/USDT:USDT@1h", "2024-01-30T16:00", "2024-01-30T19:00", 3),
     (OHLCV, "okx:BTC/USDT@1h", "2024-01-30T16:00", "2024-01-30T19:00", 3),
     (OHLCV, "bitfinex:BTC/USDT@1h", "2019-03-11T10:00", "2019-03-11T11:00", 1),
     (OHLCV, "coinbaseexchange:BTC/USDT@1h", "2024-03-13T11:00", "2024-03-13T12:00", 1),
+    (FUNDING, "binance:BTC/USDT:USDT", "2020-09-15", "2020-10-18T00:00:01", 100),
+    (FUNDING, "binance:BTC/USD:BTC", "2020-11-01T08:00", "2020-11-17T16:00:01", 50),
+    (INTEREST, "bybit:BTC/USDT:USDT@1h", "2025-02-16T17:00", "2025-02-16T18:00", 1),
     (TRADES, "kraken:BTC/USDT", "2025-11-10T17:23:53", "2025-11-11T00:13:55", 1000),
     (TRADES, "binance:BTC/USDT", "2020-01-02T15:10:23", "2020-01-02T15:18:40", 1001),
     (TRADES, "binance:BTC/USDT", "2020-01-02T15:04:05", "2020-01-02T15:04:06", 4),

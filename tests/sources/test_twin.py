@@ -26,6 +26,7 @@ from sources.client import Client, Host
 from sources.errors import Permanent, Transient
 from sources.twin.recording import Recording, read_folder, request_of, write_file
 from sources.twin.server import Twin, running_twin, serving
+from sources.twin.sessions import read_sessions
 
 TRADES = "https://api.kraken.com/0/public/Trades?pair=XBTUSDT&since=1"
 JSON = {"content-type": "application/json"}
@@ -521,9 +522,12 @@ def test_the_same_recordings_give_the_same_file(tmp_path: Path) -> None:
 def test_every_example_of_the_documentation_is_a_recording(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs/recordings.md").read_text(encoding="utf-8")
     examples = re.findall(r"```jsonl\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "examples.jsonl").write_text("".join(examples), encoding="utf-8")
+    for number, example in enumerate(examples):
+        kind = "ws.jsonl" if example.startswith('{"event"') else "jsonl"
+        (tmp_path / f"{number}.{kind}").write_text(example, encoding="utf-8")
     statuses = [recording.status for recording in read_folder(tmp_path)]
     assert {200, 429, 500} <= set(statuses)
+    assert len(read_sessions(tmp_path)) == 1
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -1,4 +1,4 @@
-"""Recordings for ccxt_markets, ccxt_ohlcv and ccxt_trades, from recorded answers of seven exchanges.
+"""Recordings for the feeds of ccxt in the demo, from recorded answers of seven exchanges.
 
 The recorded files keep bodies, most of them without the request as our fetch sends it. The requests here are those
 of the subjects and windows of the demo; a test fetches every one of them through the twin.
@@ -49,6 +49,9 @@ them on keeps this notice:
   They are kept as an example of what must not pass unseen. Of the page from id 303004096 the first trade is left
   out, which our fetch does not ask for again.
 - binance, lists of markets (spot, USD-M, COIN-M), cut to 25 each by that project.
+- binance, BTC/USDT:USDT 1d bars, 2019-09-08 to 2020-01-01: other `startTime` and `endTime`, same bars.
+- binance, settled funding: BTC/USDT:USDT 2020-09-15 to 2020-10-18, asked for without bounds, BTC/USD:BTC 2020-11-01
+  to 2020-11-17, asked for with bounds that the answer does not keep to.
 - bitstamp, BTC/USD 1m bars of 2019-12-31 and 1d bars 2017-04-07 to 2019-12-31 (2019-01-09 is there twice, with
   two closes and volumes): other `start`. BTC/USD trades, 2019-06-14 02:11 to 03:11 UTC: asked for with
   `time=hour`, here with `time=day`.
@@ -57,6 +60,7 @@ them on keeps this notice:
 46253e0e8aeb, MIT, below:
 
 - bybit, okx, bitfinex, coinbaseexchange, a few bars and a trade each: `response/*.json`; other requests.
+- bybit, one sample of the open interest of BTC/USDT:USDT, 2025-02-16 17:00 UTC: asked for with `limit=1`.
 - kraken, bitstamp, bybit, okx, bitfinex, coinbaseexchange, lists of markets: put together from the venue's own
   description that `markets/*.json` keeps with each market, so only those markets, some of their numbers as text.
 
@@ -81,7 +85,16 @@ _COINBASE_EXCHANGE = "https://api.exchange.coinbase.com/products"
 
 def recordings(shared: Path) -> Iterator[Recording]:
     """All answers, venue by venue."""
-    for venue in (_kraken, _binance, _bitstamp, _bitfinex, _bybit, _okx, _coinbase_exchange):
+    for venue in (
+        _kraken,
+        _binance,
+        _binance_contracts,
+        _bitstamp,
+        _bitfinex,
+        _bybit,
+        _okx,
+        _coinbase_exchange,
+    ):
         yield from venue(shared)
 
 
@@ -128,6 +141,27 @@ def _binance(shared: Path) -> Iterator[Recording]:
         yield _json(f"{_BINANCE}/aggTrades?symbol=BTCUSDT&limit=1000&{query}", said)
 
 
+def _binance_contracts(shared: Path) -> Iterator[Recording]:
+    routes = _routes(shared, "binance")
+    for path, symbol, query, recorded in (
+        (
+            "fapi/v1/klines",
+            "BTCUSDT",
+            "interval=1d&limit=1000&startTime=1567900800000&endTime=1577923199999",
+            "endTime=1577836800000&interval=1d&limit=1000&startTime=1546300800000&",
+        ),
+        ("fapi/v1/fundingRate", "BTCUSDT", "startTime=1600128000000&endTime=1602979200999&limit=1000", ""),
+        (
+            "dapi/v1/fundingRate",
+            "BTCUSD_PERP",
+            "startTime=1604217600000&endTime=1605628800999&limit=1000",
+            "endTime=1580515200000&limit=50&startTime=1577836800000&",
+        ),
+    ):
+        said = routes[f"/{path}"][f"{recorded}symbol={symbol}"]
+        yield _json(f"https://{path[:4]}.binance.com/{path}?symbol={symbol}&{query}", said)
+
+
 def _bitstamp(shared: Path) -> Iterator[Recording]:
     yield _json(f"{_BITSTAMP}/markets/", [market["info"] for market in _markets(shared, "bitstamp")])
     routes = _routes(shared, "bitstamp")
@@ -163,6 +197,8 @@ def _bybit(shared: Path) -> Iterator[Recording]:
             yield _json(f"{url}&status=PreLaunch", _bybit_list(category, []))
     query = "symbol=BTCUSDT&start=1706630400000&limit=1000&end=1706641199999&interval=60&category=linear"
     yield _json(f"{_BYBIT}/kline?{query}", _response(shared, "bybit", "fetchOHLCV"))
+    query = "symbol=BTCUSDT&intervalTime=1h&category=linear&startTime=1739725200000&endTime=1739728799999&limit=200"
+    yield _json(f"{_BYBIT}/open-interest?{query}", _response(shared, "bybit", "fetchOpenInterest"))
     query = "symbol=BTCUSDT&limit=1000&category=linear"
     yield _json(f"{_BYBIT}/recent-trade?{query}", _response(shared, "bybit", "fetchTrades"))
 
