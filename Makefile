@@ -34,7 +34,7 @@ test: setup ## Run all tests
 
 test-crash: setup ## Kill -9, crowds of writers, a failing store, any order: the long runs (SEED=n repeats one)
 	$(RUN) pytest -n0 -s -rs -m '' --thorough --hypothesis-profile thorough $(if $(SEED),--seed $(SEED)) \
-	  tests/crash tests/storage/test_store_faults.py tests/storage/test_properties.py
+	  tests/crash tests/storage/test_store_faults.py tests/storage/test_properties.py tests/storage/test_stream.py
 
 test-minio: setup $(if $(shell command -v go),.cache/minio/minio) ## The storage tests against a real MinIO, built where Go is there
 	$(RUN) python tests/stores/minio.py .cache/minio/minio $(RUN) pytest -m '' tests/storage
@@ -77,7 +77,7 @@ bench-gold: setup ## Candles from 55 million trades: time and memory, beside Duc
 bench-parse: setup ## Landing and parsing of trades, in rows per CPU second
 	$(RUN) python -m benchmarks.parse
 
-bench-stream: setup ## Reading, validating and keeping live frames of Binance, in messages per CPU second
+bench-stream: setup ## Live frames of Binance read, validated and kept, beside cryptofeed and tardis-dev
 	$(RUN) python -m benchmarks.stream
 
 docs: setup ## Write the generated pages of docs/

@@ -14,12 +14,17 @@ import polars as pl
 
 from expectations.docs import page_key, sidecar_key
 from lakehouse.contract import Rule
+from lakehouse.errors import MnemoError
 from lakehouse.files import Files
 from lakehouse.verdict import REASONS, REMARKS, Batch, Finding, Verdict
 from lakehouse.window import iso
 
 if TYPE_CHECKING:
-    from expectations.library import ExpectationSuiteValidationResult
+    from expectations.polars_gx.library import ExpectationSuiteValidationResult
+
+
+class CannotJudge(MnemoError):
+    """A suite has something that nobody can compute for that batch: nothing is published on its account."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +62,33 @@ def count_names(frame: pl.DataFrame, column: str) -> dict[str, int]:
 
 
 def _validate(batch: Batch, rules: dict[str, Rule]) -> ExpectationSuiteValidationResult:
-    from expectations.library import RunIdentifier
-    from expectations.polars_execution import validate
-    from expectations.rules import PUBLISHABLE
-    from expectations.suite import build_suite
+    from expectations import polars_gx
+    from expectations.suite import PUBLISHABLE, build_suite
 
-    return validate(
-        build_suite(batch.table, rows=batch.frame.height, repeats=batch.repeats),
-        batch.frame.with_columns((pl.col(REASONS).list.len() == 0).alias(PUBLISHABLE)),
-        checks={name: rule.check for name, rule in rules.items()},
-        meta={
-            "run_id": RunIdentifier(run_name=batch.batch_id, run_time=batch.judged_at),
-            "batch_spec": {
-                "data_asset_name": batch.table.name,
-                "batch_id": batch.batch_id,
-                "inputs": ", ".join(batch.inputs),
-                "contract": batch.table.fingerprint,
-            },
+    try:
+        return polars_gx.validate(
+            build_suite(batch.table, rows=batch.frame.height, repeats=batch.repeats),
+            batch.frame.with_columns((pl.col(REASONS).list.len() == 0).alias(PUBLISHABLE)),
+            checks={name: rule.check for name, rule in rules.items()},
+            meta=_meta(batch),
+        )
+    except polars_gx.CannotJudge as error:
+        raise CannotJudge(f"{batch.table.name}, batch {batch.batch_id}: {error}") from error
+
+
+def _meta(batch: Batch) -> dict[str, Any]:
+    """What the library's pages say of a batch."""
+    from expectations.polars_gx.library import RunIdentifier
+
+    return {
+        "run_id": RunIdentifier(run_name=batch.batch_id, run_time=batch.judged_at),
+        "batch_spec": {
+            "data_asset_name": batch.table.name,
+            "batch_id": batch.batch_id,
+            "inputs": ", ".join(batch.inputs),
+            "contract": batch.table.fingerprint,
         },
-    )
+    }
 
 
 def _finding(entry: Any, rules: dict[str, Rule]) -> Finding:

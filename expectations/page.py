@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import pass_context
 
-from expectations.library import (
+from expectations.polars_gx.library import (
     DefaultJinjaPageView,
     ExpectationSuiteValidationResult,
     ValidationResultsPageRenderer,

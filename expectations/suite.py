@@ -12,11 +12,14 @@ from typing import Any
 
 import polars as pl
 
-from expectations.library import ExpectationSuite, RowColumn, gxe
-from expectations.rules import PUBLISHABLE, ExpectColumnTypesToFitContract, ExpectRowsToKeepRule
+from expectations.polars_gx import ExpectColumnTypesToFitContract, ExpectRowsToKeepRule
+from expectations.polars_gx.library import ExpectationSuite, RowColumn, gxe
 from lakehouse.conform import reading_rules
 from lakehouse.contract import Column, Rule, Table
 from lakehouse.verdict import REASONS, REMARKS
+
+PUBLISHABLE = "is_publishable"
+"""Column that the gate puts beside a batch's own: the row breaks no critical rule."""
 
 _UNPUBLISHABLE = "unpublishable_rows"
 
@@ -66,6 +69,7 @@ def _of_whole_batch(table: Table) -> Iterator[Any]:
     )
     yield ExpectColumnTypesToFitContract(
         column_types={name: str(dtype) for name, dtype in table.schema.items()},
+        beside=[REASONS, REMARKS, PUBLISHABLE],
         severity="critical",
         description="The columns and their types are those of the contract (critical)",
     )

@@ -142,12 +142,17 @@ def test_a_batch_without_rows_is_blocked():
     assert failed(verdict) == [("expect_table_row_count_to_be_between", "", "critical", 1)]
 
 
-def test_many_threads_share_one_gate():
-    gate = Gate(None)
-    batches = [batch(low=["-1"] * number) for number in range(10)]
-    with ThreadPoolExecutor(5) as pool:
-        verdicts = list(pool.map(gate.judge, batches))
-    assert [verdict.reasons.get("low_too_low", 0) for verdict in verdicts] == list(range(10))
+@pytest.mark.parametrize("shared", [True, False], ids=["one gate", "a gate each"])
+def test_gates_in_32_threads_judge_32_different_batches_each_its_own(tmp_path, shared):
+    files = LocalFiles(tmp_path)
+    gates = [Gate(files)] * 32 if shared else [Gate(files) for _ in range(32)]
+    batches = [batch(40, batch_id=f"b{number}", low=["-1"] * number) for number in range(32)]
+    with ThreadPoolExecutor(32) as pool:
+        verdicts = list(pool.map(lambda gate, one: gate.judge(one), gates, batches))
+    assert [verdict.batch.batch_id for verdict in verdicts] == [f"b{number}" for number in range(32)]
+    assert [verdict.reasons.get("low_too_low", 0) for verdict in verdicts] == list(range(32))
+    pages = [orjson.loads(files.get(f"docs/silver.samples/b{number}.json")) for number in range(32)]
+    assert [page["failed_rows"] for page in pages] == list(range(32))
 
 
 @pytest.mark.parametrize("table", PROMOTED, ids=lambda table: table.name)
