@@ -1,8 +1,19 @@
-"""What a CPU second of one process does of live frames. `python -m benchmarks.stream`
+"""What a CPU second of one process does of live frames, and of the same frames in other libraries.
+
+    python -m benchmarks.stream
 
 Recorded frames of Binance (spot, USD-M, COIN-M of the same minutes) are read, validated and kept as books by the same
-session that the recorder uses: every frame of the capture, best prices included, from its text to its note. CPU
-seconds of this process, the best of three runs. Peers run on the same frames where they are installed.
+session that the recorder uses, from a frame's text to its note. CPU seconds of one process, all its threads, the best
+of three runs (a peer that needs more than ten seconds for one has that one); starting up is left out.
+
+- `messages_read_validated_and_kept`: from texts in memory, as they come from a socket; the goal is for this one.
+- `messages_replayed`: from a file, lines and times read as well, since that is what a peer's replay does.
+- `messages_replayed_without_best_prices`: the same without the 153,154 frames of best prices, which say nothing to us.
+
+Peers play the same frames in the same run, each in a process of its own, and none of them does the same per frame:
+docs/streams.md compares them, their scripts say how they are fed. So each plays twice: as it comes, and doing what ours
+does with books (cryptofeed: best prices read after each change; tardis-dev: its own OrderBook kept, which looks for
+crossed levels). A peer that finds other trades or other best prices in the end is left out.
 """
 
 from __future__ import annotations
@@ -10,12 +21,16 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.peers.peer import PEERS, LeftOut, Peer, Played
 from sources.stream import Frame, Instrument, Invalid
 from sources.venues import VENUES
 from sources.venues.session import StreamSession
@@ -23,8 +38,14 @@ from sources.venues.session import StreamSession
 RECORDED = Path(__file__).parents[1] / "../shared/recorded/ws/hftbacktest"
 RESULTS = Path(__file__).parent / "results" / "stream.json"
 RUNS = 3
+NO_MORE_AFTER_S = 10
 GOAL = 90_000
+BEST_PRICES, TRADE = '@bookTicker"', '@trade"'
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Timed = tuple[datetime, str]
+"""When a frame was received, and its text."""
+Figure = dict[str, Any]
 
 
 class Sample(NamedTuple):
@@ -43,75 +64,161 @@ SAMPLES = (
     Sample("cm/ethusd_perp_20240808.gz", "binancecoinm", "ETHUSD_PERP"),
 )
 
-Play = Callable[[Sample, list[tuple[datetime, str]]], float]
-"""CPU seconds for all frames of a sample, given as receive time and text."""
 
-PEERS: dict[str, Play] = {}
-"""Other libraries on the same frames, by name."""
+class Unpacked(NamedTuple):
+    """The frames of a sample as lines: a time in nanoseconds, a text."""
+
+    sample: Sample
+    file: Path
+    messages: int
+    trades: int
 
 
-def play(sample: Sample, frames: list[tuple[datetime, str]]) -> float:
-    """CPU seconds of our session; raises where a book breaks."""
+class Kept(NamedTuple):
+    """CPU seconds for a sample, and the best prices at its end."""
+
+    cpu_s: float
+    best: tuple[float | None, float | None]
+
+
+def keep(sample: Sample, frames: Iterable[Timed]) -> Kept:
+    """Our session; raises where a book breaks."""
     wanted = (Instrument(instrument_id=sample.symbol, symbol=sample.symbol),)
     session = StreamSession(VENUES[sample.stream], wanted, ("trades", "book"))
-    session.opening(frames[0][0])
+    session.opening(EPOCH)
     hear, about = session.hear, f"book {sample.symbol}"
-    begun = time.process_time()
+    began = time.process_time()
     for number, (at, text) in enumerate(frames):
         is_http = text.startswith('{"lastUpdateId"')
-        kind: Any = "http" if is_http else "recv"
-        heard = hear(
-            Frame(number=number, received_at=at, kind=kind, text=text, about=about if is_http else "")
-        )
+        heard = hear(Frame(number, at, "http", text, about) if is_http else Frame(number, at, "recv", text))
         if heard.actions and any(isinstance(action, Invalid) for action in heard.actions):
             raise RuntimeError(f"{sample.path}, frame {number}: {heard.actions}")
-    return time.process_time() - begun
+    cpu_s = time.process_time() - began
+    return Kept(cpu_s, session.desk.keepers[sample.symbol, "book"].book.best())
 
 
-def frames_of(sample: Sample) -> list[tuple[datetime, str]]:
-    lines = gzip.decompress((RECORDED / sample.path).read_bytes()).decode().splitlines()
-    parts = (line.split(" ", 1) for line in lines)
-    return [(EPOCH + timedelta(microseconds=int(at) // 1000), text) for at, text in parts]
+def frames_in(file: Path) -> Iterator[Timed]:
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            at_ns, text = line.split(" ", 1)
+            yield EPOCH + timedelta(microseconds=int(at_ns) // 1000), text
 
 
-def rate(run: Play, recorded: dict[Sample, list[tuple[datetime, str]]]) -> float:
-    """Messages per CPU second over all samples, the best of some runs."""
-    messages = sum(map(len, recorded.values()))
-    return max(messages / sum(run(*one) for one in recorded.items()) for _ in range(RUNS))
+def unpack(folder: Path, *, without: str | None = None) -> list[Unpacked]:
+    """All samples as files, without the lines that hold a text."""
+    folder.mkdir()
+    found = []
+    for number, sample in enumerate(SAMPLES):
+        text = gzip.decompress((RECORDED / sample.path).read_bytes()).decode()
+        lines = [line for line in text.splitlines(keepends=True) if without is None or without not in line]
+        file = folder / f"{number}.frames"
+        file.write_text("".join(lines), encoding="utf-8")
+        found.append(Unpacked(sample, file, len(lines), sum(TRADE in line for line in lines)))
+    return found
 
 
-def figures() -> Iterator[dict[str, Any]]:
-    recorded = {sample: frames_of(sample) for sample in SAMPLES}
+def best_s(runs: Iterable[Iterable[Kept]]) -> float:
+    """CPU seconds over all samples, in the best of some runs."""
+    return min(sum(kept.cpu_s for kept in run) for run in runs)
+
+
+def from_memory(samples: Sequence[Unpacked]) -> Iterator[Figure]:
+    """Ours on all samples, and on each."""
+    held = [(one, list(frames_in(one.file))) for one in samples]
     gc.collect()
     gc.freeze()  # a recorder does not hold the frames that are still to come
-    ours = rate(play, recorded)
-    named = {"suite": "stream", "figure": "messages_read_validated_and_kept", "unit": "messages/cpu_s"}
-    yield {**named, "value": round(ours), "peer": None, "ratio": None}
-    yield {**named, "value": GOAL, "peer": "goal", "ratio": round(ours / GOAL, 2)}
-    for name, run in PEERS.items():
-        theirs = rate(run, recorded)
-        yield {**named, "value": round(theirs), "peer": name, "ratio": round(ours / theirs, 2)}
-    for sample in SAMPLES:
-        alone = rate(play, {sample: recorded[sample]})
-        yield {
-            **named,
-            "figure": f"messages_of_{sample.stream}_{sample.symbol}".lower(),
-            "value": round(alone),
-        } | {
-            "peer": None,
-            "ratio": None,
-        }
+    runs = [[keep(one.sample, frames) for one, frames in held] for _ in range(RUNS)]
+    gc.unfreeze()
+    ours = sum(one.messages for one in samples) / best_s(runs)
+    yield figure("messages_read_validated_and_kept", ours)
+    yield figure("messages_read_validated_and_kept", GOAL, "goal", ours)
+    for one, tries in zip(samples, zip(*runs, strict=True), strict=True):
+        name = f"messages_of_{one.sample.stream}_{one.sample.symbol}".lower()
+        yield figure(name, one.messages / min(kept.cpu_s for kept in tries))
+
+
+def from_files(name: str, samples: Sequence[Unpacked], peers: Sequence[Peer]) -> Iterator[Figure]:
+    """Ours and each peer's, as it comes and with books kept."""
+    runs = [[keep(one.sample, frames_in(one.file)) for one in samples] for _ in range(RUNS)]
+    messages = sum(one.messages for one in samples)
+    ours = messages / best_s(runs)
+    yield figure(name, ours)
+    for peer, keeps_books in product(peers, (False, True)):
+        peer_name = f"{peer.name}, {peer.keeps}" if keeps_books else peer.name
+        try:
+            played = peer.play(told(samples, keeps_books=keeps_books))
+            agree(played, samples, runs[0])
+        except LeftOut as why:
+            leave_out(peer_name, why)
+            continue
+        yield figure(name, messages / played.cpu_s, peer_name, ours)
+
+
+def set_up() -> Iterator[Peer]:
+    """The peers that can be had here."""
+    for peer in PEERS:
+        try:
+            peer.set_up()
+        except LeftOut as why:
+            leave_out(peer.name, why)
+        else:
+            yield peer
+
+
+def leave_out(what: str, why: LeftOut) -> None:
+    print(f"left out: {what}: {why}", file=sys.stderr, flush=True)
+
+
+def told(samples: Sequence[Unpacked], *, keeps_books: bool) -> dict[str, Any]:
+    """What a peer is asked for."""
+    files = [
+        {"file": str(one.file), "stream": one.sample.stream, "symbol": one.sample.symbol} for one in samples
+    ]
+    return {"runs": RUNS, "no_more_after_s": NO_MORE_AFTER_S, "keeps_books": keeps_books, "samples": files}
+
+
+def agree(played: Played, samples: Sequence[Unpacked], ours: Sequence[Kept]) -> None:
+    """Raises LeftOut where a peer did not find what is there."""
+    trades = [one.trades for one in samples]
+    if played.trades != trades:
+        raise LeftOut(f"it found {played.trades} trades of {trades}")
+    best = [list(kept.best) for kept in ours]
+    if played.best is not None and played.best != best:
+        raise LeftOut(f"its best prices in the end are {played.best}, ours {best}")
+
+
+def figure(name: str, value: float, peer: str | None = None, ours: float | None = None) -> Figure:
+    ratio = None if ours is None else round(ours / value, 2)
+    return {
+        "suite": "stream",
+        "figure": name,
+        "value": round(value),
+        "unit": "messages/cpu_s",
+        "peer": peer,
+        "ratio": ratio,
+    }
+
+
+def figures() -> Iterator[Figure]:
+    peers = list(set_up())
+    with tempfile.TemporaryDirectory(prefix="frames-") as home:
+        everything = unpack(Path(home, "all"))
+        yield from from_memory(everything)
+        yield from from_files("messages_replayed", everything, peers)
+        without = unpack(Path(home, "some"), without=BEST_PRICES)
+        yield from from_files("messages_replayed_without_best_prices", without, peers)
 
 
 def main() -> None:
     if not RECORDED.is_dir():
-        raise SystemExit(f"the recorded frames are not here: {RECORDED}")
+        print(f"left out: the recorded frames are not in {RECORDED.resolve()}")
+        return
     found = []
-    for figure in figures():
-        print(json.dumps(figure), flush=True)
-        found.append(figure)
+    for one in figures():
+        print(json.dumps(one), flush=True)
+        found.append(one)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text("".join(json.dumps(figure) + "\n" for figure in found), encoding="utf-8")
+    RESULTS.write_text("".join(json.dumps(one) + "\n" for one in found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from sources.book import Side
 from sources.stream import Channel, Fetch, Instrument
 from sources.venues.keeping import Rule
 from sources.venues.said import BookSaid, Closing, Refused, Said, Trade, epoch_us
@@ -27,6 +28,8 @@ from sources.venues.wire import listed, text, whole
 
 _STREAMS: Mapping[Channel, str] = {"trades": "aggTrade", "book": "depth@100ms"}
 _ABOUT = "book "
+_SIDES: Mapping[bool, Side] = {True: "sell", False: "buy"}
+"""By whether the buyer was there first."""
 
 
 def read(frame: str, topics: Topics) -> Sequence[Said]:  # noqa: ARG001
@@ -67,24 +70,19 @@ def read_http(about: str, body: str) -> Sequence[Said]:
 
 def _changes(said: Mapping[str, Any]) -> BookSaid:
     at, first, last, previous = said.get("T", said["E"]), said["U"], said["u"], said.get("pu")
-    if type(first) is not int or type(last) is not int or not -1 << 63 <= first <= last < 1 << 63:
-        raise TypeError(f"changes {first!r} to {last!r}"[:200])
-    return BookSaid(
-        said["s"],
-        epoch_us(whole(at), 1000),
-        False,  # noqa: FBT003 - the hot path: keywords cost
-        listed(said["b"]),
-        listed(said["a"]),
-        first,
-        last,
-        None if previous is None else whole(previous),
-    )
+    bids, asks = said["b"], said["a"]
+    if not (type(first) is type(last) is int and type(bids) is type(asks) is list):
+        raise TypeError(f"changes {first!r} to {last!r} of {type(bids)}, {type(asks)}"[:200])
+    if not -1 << 63 <= first <= last < 1 << 63:
+        raise ValueError(f"changes {first!r} to {last!r}"[:200])
+    at_us = epoch_us(whole(at), 1000)
+    number = None if previous is None else whole(previous)
+    return BookSaid(said["s"], at_us, False, bids, asks, first, last, number)  # noqa: FBT003 - keywords cost
 
 
 def _trade(said: Mapping[str, Any], trade_id: str, number: int | None) -> Trade:
     at_ms = epoch_us(whole(said["T"]), 1000) // 1000
-    side = {True: "sell", False: "buy"}[said["m"]]
-    return Trade(said["s"], trade_id, at_ms, text(said["p"]), text(said["q"]), side, number)  # type: ignore[arg-type]
+    return Trade(said["s"], trade_id, at_ms, text(said["p"]), text(said["q"]), _SIDES[said["m"]], number)
 
 
 def _url(

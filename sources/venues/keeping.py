@@ -18,6 +18,8 @@ from sources.venues.said import BookSaid, Depth, Topic
 
 Proof = Literal["snapshot", "checksum", "sequence", "none"]
 Chain = Literal["next", "previous", "after", "none"]
+Again = Callable[[], Depth]
+"""Reads a frame once more. Frames are remembered for seconds, and their text is cheaper to keep than their levels."""
 
 _REMEMBERED_US = 10_000_000
 # A REST answer that comes later than that is asked for again.
@@ -67,7 +69,8 @@ class Verdict(NamedTuple):
 class _Heard(NamedTuple):
     number: int
     at_us: int
-    said: Depth
+    last: int | None
+    again: Again
 
 
 NO_BOOK = Verdict(is_valid=False, check="none", rests_on=None, rests_on_us=None)
@@ -90,12 +93,12 @@ class Keeper:
     _said: Verdict | None = None
     _recent: deque[_Heard] = field(default_factory=deque)
 
-    def take(self, said: Depth, number: int, at_us: int) -> Verdict:
+    def take(self, said: Depth, number: int, at_us: int, again: Again) -> Verdict:
         """Apply a frame. Raises what `said.check` raises; the book is to be broken then."""
         if said.is_http:
             return self._start_between(said, number, at_us)
         if self.rule.asks_rest:
-            self._remember(_Heard(number, at_us, said))
+            self._remember(_Heard(number, at_us, said.last, again))
         if said.is_snapshot:
             return self._start(said, number, at_us)
         if not self.is_valid:
@@ -139,9 +142,9 @@ class Keeper:
     def _start_between(self, said: Depth, number: int, at_us: int) -> Verdict:
         """Start from a REST snapshot and apply the changes received before it that are newer."""
         said.check()
-        before = [heard for heard in self._recent if _is_told(heard.said, said.last)]
-        after = [heard for heard in self._recent if not _is_told(heard.said, said.last)]
-        itself = _Heard(number, at_us, said)
+        before = [heard for heard in self._recent if _is_told(heard, said)]
+        after = [heard for heard in self._recent if not _is_told(heard, said)]
+        itself = _Heard(number, at_us, said.last, lambda: said)
         fresh = Keeper(self.rule, self.topic, type(self.book)())
         if useless := fresh._begin(said, after):
             return self._without(useless, self._recent[0] if self._recent else itself)
@@ -163,10 +166,11 @@ class Keeper:
         self._load(said)
         self.is_valid, self.last, self._is_fresh = True, said.last, True
         for heard in after:
-            if heard.said.is_snapshot:
-                self._load(heard.said)
-                self.last, self._is_fresh = heard.said.last, False
-            elif gap := self._step(heard.said):
+            later = heard.again()
+            if later.is_snapshot:
+                self._load(later)
+                self.last, self._is_fresh = later.last, False
+            elif gap := self._step(later):
                 return gap
         return ""
 
@@ -260,9 +264,10 @@ class Keeper:
         return f"crossed: best bid {bid}, best ask {ask}"
 
     def _remember(self, heard: _Heard) -> None:
-        self._recent.append(heard)
-        while len(self._recent) > 1 and self._recent[1].at_us < heard.at_us - _REMEMBERED_US:
-            self._recent.popleft()
+        recent, oldest_us = self._recent, heard.at_us - _REMEMBERED_US
+        recent.append(heard)
+        while len(recent) > 1 and recent[1].at_us < oldest_us:
+            recent.popleft()
 
 
 class Desk:
@@ -281,9 +286,9 @@ class Desk:
         return self.keepers[key]
 
 
-def _is_told(said: Depth, last: int | None) -> bool:
-    """Whether a snapshot with that number already says these changes."""
-    return said.last is not None and last is not None and said.last <= last
+def _is_told(heard: _Heard, snapshot: Depth) -> bool:
+    """Whether a snapshot already says these changes."""
+    return heard.last is not None and snapshot.last is not None and heard.last <= snapshot.last
 
 
 def _parts(said: Depth) -> tuple[Any, ...]:

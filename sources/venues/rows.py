@@ -217,7 +217,7 @@ class _Connection:
         keeper = self._keeper(topic, channel)
         if said.is_http and page.starts_on.get(f"{channel} {topic.instrument_id}", page.number) < self.first:
             return keeper.verdict()
-        return keeper.take(said, page.number, page.received_us)
+        return keeper.take(said, page.number, page.received_us, lambda: said)
 
     def hear(self, page: Page, said: Said) -> None:
         if isinstance(said, Checksum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from lakehouse.errors import UsageError
 from sources.stream import (
@@ -241,7 +241,8 @@ class StreamSession:
         if topic is None or keeper is None or not keeper.is_valid:
             return None
         told_at = keeper.rests_on, keeper.rests_on_us
-        verdict = keeper.take(said, frame.number, moment_us(frame.received_at))
+        at_us = moment_us(frame.received_at)
+        verdict = keeper.take(said, frame.number, at_us, lambda: cast("BookSaid", self._said(frame)[0]))
         if not verdict.trouble:
             return self._quiet_note(said.key, verdict)
         told = _Told(self, frame)
@@ -444,7 +445,7 @@ class _Told:
         topic = self._topic(said.key)
         keeper = self.session.desk.keeper(topic.instrument_id, _channel(said), topic)
         was_valid, rested = keeper.is_valid, (keeper.rests_on, keeper.rests_on_us)
-        verdict = keeper.take(said, self.frame.number, self._at_us)
+        verdict = keeper.take(said, self.frame.number, self._at_us, lambda: said)
         self.judge(said, topic, keeper, verdict, was_valid=was_valid, rested=rested)
 
     def judge(

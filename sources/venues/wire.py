@@ -22,12 +22,15 @@ def text(value: object) -> str:
 
 def whole(value: object) -> int:
     """A whole number, or its text, that fits 64 bits."""
-    if type(value) is not int and not (type(value) is str and value.lstrip("-").isdecimal()):
+    if type(value) is int:
+        number = value
+    elif type(value) is str and value.lstrip("-").isdecimal():
+        number = int(value)
+    else:
         raise TypeError(f"{str(value)[:60]!r} is no whole number")
-    number = int(value)
-    if not -_INT64 <= number < _INT64:
-        raise ValueError(f"{str(number)[:60]} is beyond 64 bits")
-    return int(number)
+    if -_INT64 <= number < _INT64:
+        return number
+    raise ValueError(f"{str(number)[:60]} is beyond 64 bits")
 
 
 def optional(value: object) -> int | None:
