@@ -65,6 +65,7 @@ bench: setup ## Run the benchmarks; results go to benchmarks/results/
 	$(RUN) python -m benchmarks.growth
 	$(RUN) python -m benchmarks.parse
 	$(RUN) python -m benchmarks.stream
+	$(RUN) python -m benchmarks.recorder
 	$(RUN) python -m benchmarks.gold
 	$(RUN) python -m benchmarks.gate
 
