@@ -62,6 +62,7 @@ from sources.fred_rest import (
     STAMP,
     Asker,
     Params,
+    about_series,
     cut_at,
     day,
     end_of_day,
@@ -233,10 +234,6 @@ def parse_observations(pages: pl.DataFrame) -> pl.LazyFrame:
     )
 
 
-def _about(subject: str) -> list[dict[str, str]]:
-    return [{"provider": PROVIDER, "series_id": subject}]
-
-
 FEEDS = (
     Feed(
         name="fred_series",
@@ -247,7 +244,7 @@ FEEDS = (
         fetch=fetch_series,
         parse=parse_series,
         proof=snapshot,
-        about=_about,
+        about=about_series,
         cost=lambda _subject, _window: 1,
         paging="one answer",
         quota=quota,
@@ -264,7 +261,7 @@ FEEDS = (
         fetch=fetch_observations,
         parse=parse_observations,
         proof=prove_observations,
-        about=_about,
+        about=about_series,
         paging="groups of 1,000 vintages, each by offset, 100,000 rows a page",
         quota=quota,
         key_setting=KEY_SETTING,

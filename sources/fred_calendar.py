@@ -38,6 +38,7 @@ from sources.fred_rest import (
     STAMP,
     Asker,
     Params,
+    about_series,
     counts,
     cut_at,
     end_of_day,
@@ -171,10 +172,6 @@ def prove_release_dates(asked: Asked, pages: pl.DataFrame, rows: pl.DataFrame) -
     return [replace(claim, proof="count", evidence={**claim.evidence, **evidence}) for claim in claims]
 
 
-def _about_series(subject: str) -> list[dict[str, str]]:
-    return [{"provider": PROVIDER, "series_id": subject}]
-
-
 FEEDS = (
     Feed(
         name="fred_release_dates",
@@ -200,7 +197,7 @@ FEEDS = (
         fetch=fetch_series_releases,
         parse=parse_series_releases,
         proof=snapshot,
-        about=_about_series,
+        about=about_series,
         cost=lambda _subject, _window: 1,
         paging="one answer",
         quota=quota,

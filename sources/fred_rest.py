@@ -187,6 +187,11 @@ def day(page: Mapping[str, Any], text: str | None) -> date:
         raise not_as_expected(page, f"{text!r} is not the day of a vintage") from None
 
 
+def about_series(subject: str) -> list[dict[str, str]]:
+    """The rows that a subject which is a series id is about."""
+    return [{"provider": PROVIDER, "series_id": subject}]
+
+
 def only(entry: Mapping[str, Any], columns: Iterable[str]) -> dict[str, Any]:
     """Some entries of a mapping, null where it lacks them."""
     return {name: entry.get(name) for name in columns}
