@@ -11,7 +11,6 @@ Asked for: at most 15 % of what parsing and publishing take, a twelfth of pandas
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from typing import Any
 import polars as pl
 
 from benchmarks.parse import FEED, answers, fetched
+from benchmarks.report import report
 from lakehouse.bronze import pages_frame
 from lakehouse.conform import conform
 from lakehouse.embedded_s3 import ensure_running, release
@@ -220,15 +220,9 @@ def main() -> None:
         return
     home = Path(tempfile.mkdtemp())
     ensure_running(home, bucket="lake")
-    found = []
-    for figure in figures(home):
-        print(json.dumps({**figure, "machine": platform.platform()}), flush=True)
-        found.append(figure)
+    report("gate", figures(home))
     release(home, wait=True)
     shutil.rmtree(home)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / "gate.json").write_text(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ first day, its time taken times the number of trades.
 from __future__ import annotations
 
 import json
-import platform
 import resource
 import shutil
 import subprocess
@@ -31,6 +30,7 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 
+from benchmarks.report import report
 from lakehouse.conform import conform
 from lakehouse.embedded_s3 import ensure_running, release
 from lakehouse.gold import candles
@@ -215,15 +215,9 @@ def main() -> None:
     home = Path(tempfile.mkdtemp())
     _settings(home)
     measured("fill", home)
-    found = []
-    for figure in figures(home):
-        print(json.dumps({**figure, "machine": platform.platform()}), flush=True)
-        found.append(figure)
+    report("gold", figures(home))
     release(home, wait=True)
     shutil.rmtree(home)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / "gold.json").write_text(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ commit, promoted through the real gate on the embedded S3 server. CPU seconds of
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import statistics
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
+from benchmarks.report import report
 from expectations.gate import Gate
 from lakehouse.bronze import Page, bronze_table, pages_frame
 from lakehouse.conform import conform
@@ -113,15 +113,9 @@ def main() -> None:
     home = Path(tempfile.mkdtemp())
     server = ensure_running(home, bucket="lake")
     secret = {"s3_access_key": server.access_key, "s3_secret_key": server.secret_key}
-    found = []
-    for figure in figures(Settings.model_validate({"s3_endpoint": server.endpoint, **secret})):
-        print(json.dumps({**figure, "machine": platform.platform()}))
-        found.append(figure)
+    report("growth", figures(Settings.model_validate({"s3_endpoint": server.endpoint, **secret})))
     release(home, wait=True)
     shutil.rmtree(home)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / "growth.json").write_text(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -27,6 +26,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from benchmarks.report import report
 from lakehouse.bronze import Page, pages_frame
 from lakehouse.publish import Run
 from lakehouse.settings import Settings
@@ -232,13 +232,7 @@ def figures() -> Iterator[dict[str, object]]:
 
 def main() -> None:
     """Print a JSON object a figure and keep them in `benchmarks/results/parse.json`."""
-    found = []
-    for figure in figures():
-        print(json.dumps({**figure, "machine": platform.platform()}), flush=True)
-        found.append(figure)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / "parse.json").write_text(json.dumps(found, indent=2))
+    report("parse", figures())
 
 
 def _binance_dict(trade: Row) -> Row:

@@ -19,8 +19,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import orjson
-
+from benchmarks.report import report
 from lakehouse.publish import Run
 from lakehouse.settings import Settings
 from lakehouse.store import Store
@@ -34,7 +33,6 @@ from sources.venues import venue
 
 PER_S = 10_000
 BTC = Instrument(instrument_id="BTC/USD", symbol="BTC/USD", price_digits=1, amount_digits=8)
-RESULTS = Path(__file__).parent / "results/recorder.json"
 
 
 class Prepared:
@@ -153,13 +151,9 @@ def main() -> None:
     feeder.start()
     url = ours.recv()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        figures = list(measure(seconds, url, Path(folder)))
+        report("recorder", measure(seconds, url, Path(folder)))
     ours.send("stop")
     feeder.join()
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
-    for one in figures:
-        print(orjson.dumps(one).decode())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import gc
 import gzip
-import json
 import sys
 import tempfile
 import time
@@ -31,12 +30,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.peers.peer import PEERS, LeftOut, Peer, Played
+from benchmarks.report import report
 from sources.stream import Frame, Instrument, Invalid
 from sources.venues import VENUES
 from sources.venues.session import StreamSession
 
 RECORDED = Path(__file__).parents[1] / "../shared/recorded/ws/hftbacktest"
-RESULTS = Path(__file__).parent / "results" / "stream.json"
 RUNS = 3
 NO_MORE_AFTER_S = 10
 GOAL = 90_000
@@ -213,12 +212,7 @@ def main() -> None:
     if not RECORDED.is_dir():
         print(f"left out: the recorded frames are not in {RECORDED.resolve()}")
         return
-    found = []
-    for one in figures():
-        print(json.dumps(one), flush=True)
-        found.append(one)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text("".join(json.dumps(one) + "\n" for one in found), encoding="utf-8")
+    report("stream", figures())
 
 
 if __name__ == "__main__":
