@@ -11,7 +11,7 @@ RUN := $(UV) run --frozen
 MINIO_VERSION ?= v0.0.0-20260212201848-7aac2a2c5b7c
 PYSPARK_VERSION ?= 3.5.7
 
-.PHONY: help setup demo test test-slow check bench bench-gate bench-gold bench-parse bench-stream docs docs-plots notebook up clean test-crash test-minio test-spark
+.PHONY: help setup demo test test-slow check bench bench-gate bench-gold bench-parse bench-stream docs docs-plots ui-picture notebook up clean test-crash test-minio test-spark
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -86,6 +86,9 @@ docs: setup ## Write the generated pages of docs/
 
 docs-plots: setup ## Draw the plots of docs/gold.md anew, from the demo's lake
 	$(RUN) --group notebook python notebooks/gold_plots.py docs/images
+
+ui-picture: setup ## Take the README's picture of `mnemo ui` anew, from the demo's lake; needs a Chromium
+	$(RUN) --group browser python -m deployments.ui.picture docs/images/ui.png
 
 notebook: setup ## Look around in the demo's lake, in a notebook
 	$(RUN) --group notebook marimo edit notebooks/first_look.py

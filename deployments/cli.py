@@ -45,6 +45,10 @@ quarantine = typer.Typer(
     cls=SuggestingGroup, no_args_is_help=True, help="What could not be promoted, and why."
 )
 app.add_typer(quarantine, name="quarantine")
+alerts = typer.Typer(
+    cls=SuggestingGroup, no_args_is_help=True, help="What is wrong, and whether who should know does."
+)
+app.add_typer(alerts, name="alerts")
 
 
 def main() -> None:
@@ -80,11 +84,23 @@ def up(
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port of the Prefect server on 127.0.0.1.")
     ] = 4200,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when everything is ready; `mnemo down` stops it.")
+    ] = False,
 ) -> None:
-    """Run S3, a Prefect server and the scheduled flows on this machine until Ctrl-C."""
+    """Run the whole platform here: S3, Prefect server, worker, the deployments of prefect.yaml."""
     from deployments import platform
 
-    platform.up(port=port)
+    platform.up(port=port, detach=detach)
+
+
+@app.command()
+def down() -> None:
+    """Stop all that `mnemo up` started, also after a crash of it."""
+    from deployments import platform
+
+    stopped = platform.down()
+    typer.echo(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
 @app.command()
@@ -165,15 +181,24 @@ def stream(
         float | None, typer.Option(min=0, help="Stop after so long; by default at Ctrl-C or SIGTERM.")
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve Prometheus metrics on 127.0.0.1.")
+        int | None, typer.Option(min=0, max=65535, help="Serve Prometheus metrics on this port.")
     ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address to serve them on; 0.0.0.0 in a container.")
+    ] = "127.0.0.1",
     json: Json = False,
 ) -> None:
     """Record live trades and order books into bronze, every frame of them; `mnemo promote` goes on from there."""
     from deployments import commands, show
 
     wanted = [one.strip() for one in channels.split(",") if one.strip()]
-    done = commands.stream(name, subject or [], channels=wanted, seconds=seconds, metrics_port=metrics_port)
+    done = commands.stream(
+        name,
+        subject or [],
+        channels=wanted,
+        seconds=seconds,
+        metrics_at=None if metrics_port is None else (metrics_host, metrics_port),
+    )
     show.records([done], as_json=json, title="Recorded")
 
 
@@ -214,6 +239,29 @@ def migrate(
         title="Plan" if plan else "Migrated",
         empty="every stored table is as its contract declares",
     )
+
+
+@app.command()
+def watch(
+    table: Annotated[
+        list[str] | None, typer.Option(help="Only what is about this table; may be given again.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also what is within its limit.")] = False,
+    json: Json = False,
+) -> None:
+    """What is wrong with the lake now: gaps, stale subjects, drift, changed answers, a full quarantine, ...
+
+    Only looks; the flow `watch` also records and alerts. Exit code 1 if anything critical is found or a monitor could
+    not look; warnings alone are 0.
+    """
+    from deployments import commands, show
+
+    seen = commands.watch(table or [])
+    show.watch(seen, as_json=json, every=all_)
+    for name, error in seen.failed.items():
+        typer.secho(f"{name} could not look: {error}", fg="red", err=True)
+    if seen.is_critical or seen.failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -364,20 +412,27 @@ def verdicts(
 
 
 @quarantine.command("list")
-def quarantine_list(json: Json = False) -> None:
-    """Batches with rows in quarantine."""
+def quarantine_list(
+    all_: Annotated[bool, typer.Option("--all", help="Also batches that were discarded.")] = False,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Only the counts by table and reason.")] = False,
+    json: Json = False,
+) -> None:
+    """Batches with rows in quarantine, since when, and how often each reason holds rows now."""
     from deployments import commands, show
 
-    show.records(
-        commands.quarantined_batches(), as_json=json, title="Quarantine", empty="the quarantine is empty"
-    )
+    if not reasons:
+        found = commands.quarantined_batches(every=all_)
+        show.records(found, as_json=json, title="Quarantine", empty="the quarantine is empty")
+    if reasons or not json:
+        counted = commands.quarantine_reasons()
+        show.records(counted, as_json=json, title="Held now, by reason", empty="nothing is held")
 
 
 @quarantine.command("show")
 def quarantine_show(
     batch_id: Annotated[str, typer.Argument(help="Batch, or the beginning of its id.")], json: Json = False
 ) -> None:
-    """The rows of a batch, each with its reasons."""
+    """The rows of a batch, each with its reasons, and who discarded it and why."""
     from deployments import commands, show
 
     show.records(commands.quarantined_rows(batch_id), as_json=json, title=f"Quarantine of {batch_id}")
@@ -385,25 +440,98 @@ def quarantine_show(
 
 @quarantine.command("release")
 def quarantine_release(
-    batch_id: Annotated[str, typer.Argument(help="Batch, or the beginning of its id.")], json: Json = False
+    batch_id: Annotated[str, typer.Argument(help="Batch, or the beginning of its id.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="All batches that are held.")] = False,
+    table: Annotated[str, typer.Option(help="All batches of this table that are held.")] = "",
+    json: Json = False,
 ) -> None:
-    """Judge a batch's pages again by today's rules and publish what passes now; the rest stays."""
+    """Judge pages again by today's rules and publish what passes now; the rest stays."""
     from deployments import commands, show
 
-    show.records(commands.release(batch_id), as_json=json, title="Released")
+    if sum(map(bool, (batch_id, all_, table))) != 1:
+        raise typer.BadParameter("give a batch, --table or --all")
+    done = commands.release(batch_id) if batch_id else commands.release_every(table)
+    show.records(done, as_json=json, title="Released", empty="nothing new passes")
+
+
+@quarantine.command("discard")
+def quarantine_discard(
+    batch_id: Annotated[str, typer.Argument(help="Batch, or the beginning of its id.")],
+    by: Annotated[str, typer.Option(help="Who decides so.")],
+    why: Annotated[str, typer.Option(help="Why it will never be published.")],
+    json: Json = False,
+) -> None:
+    """Give up what is held of a batch; nothing is deleted, and it may be released later."""
+    from deployments import commands, show
+
+    show.records([commands.discard(batch_id, by=by, why=why)], as_json=json, title="Discarded")
+
+
+@alerts.command("list")
+def alerts_list(json: Json = False) -> None:
+    """What is open, the worst first: since when, whose it is, which routes have heard of it."""
+    from deployments import commands, show
+
+    show.alerts(commands.open_alerts(), as_json=json)
+
+
+@alerts.command("silence")
+def alerts_silence(
+    fingerprint: Annotated[str, typer.Argument(help="Fingerprint of an open alert, as messages show it.")],
+    why: Annotated[str, typer.Option(help="What is known about it; kept with the alert.")],
+    hours: Annotated[float, typer.Option(min=0, help="For how long; 0 ends a silence.")] = 24.0,
+    json: Json = False,
+) -> None:
+    """Send nothing more about an open alert for a while, but that it is over."""
+    from deployments import commands, show
+
+    show.alerts([commands.silence_alert(fingerprint, hours=hours, why=why)], as_json=json)
+
+
+@alerts.command("test")
+def alerts_test(
+    route: Annotated[str, typer.Option(help="Only this route.")] = "", json: Json = False
+) -> None:
+    """Send a test alert, and that it is over, to every route; exit code 1 if one does not arrive."""
+    from deployments import commands, show
+
+    found = commands.test_alerts(route)
+    show.records(found, as_json=json, title="Routes")
+    if any(one["result"] != "sent" for one in found):
+        raise typer.Exit(1)
 
 
 @app.command()
 def docs(
+    batch: Annotated[
+        str, typer.Argument(help="Only the page of this batch, or of the beginning of its id.")
+    ] = "",
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open them in the browser.")] = True,
 ) -> None:
     """Bring the Data Docs from the lake and open them."""
     from deployments import commands
 
-    index = commands.fetch_docs()
-    typer.echo(index)
+    page = commands.fetch_docs(batch)
+    typer.echo(page)
     if open_:
-        typer.launch(index.as_uri())
+        typer.launch(page.as_uri())
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8421,
+    export: Annotated[
+        bool, typer.Option("--export", help="Write it as static HTML into the lake instead, below site/.")
+    ] = False,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
+) -> None:
+    """Show the lake's page until Ctrl-C: what it holds, how whole and fresh it is, and why a number is what it is."""
+    from deployments import commands
+
+    if export:
+        typer.echo(commands.export_page())
+    else:
+        commands.serve_page(port, open_browser=open_)
 
 
 @app.command()

@@ -12,14 +12,18 @@ from typing import Any
 import orjson
 import polars as pl
 
+from expectations.monitors import Watch
 from lakehouse import Lake, Window, catalog
+from lakehouse.alerts import from_promotions, gates_of
 from lakehouse.errors import MnemoError, UsageError, unknown
 from lakehouse.explain import Explanation
 from lakehouse.migrations import every_table
 from lakehouse.migrations import migrate as migrate_table
 from lakehouse.migrations import plan as migration_plan
 from lakehouse.ops import VERDICTS
-from lakehouse.quarantine import held_rows
+from lakehouse.publish import Promoted, Run
+from lakehouse.quarantine import discard as discard_rows
+from lakehouse.quarantine import held_rows, reasons_of
 from lakehouse.quarantine import release as release_rows
 from lakehouse.window import parse_moment
 from sources import registry
@@ -27,7 +31,8 @@ from sources.backfill import Step
 from sources.backfill_plan import Direction, Plan
 from sources.errors import MissingKey, ParseError, SourceError
 from sources.watchlist import Order, read_watchlist, recordings_folder
-from tasks import session, work
+from tasks import session, tell, work
+from tasks.report import rebuild_docs, record_figures
 
 Record = Mapping[str, Any]
 
@@ -56,6 +61,7 @@ def ingest(
             if isinstance(error, MissingKey):
                 break
     session.client().tell_usage()
+    record_figures(run, fetched=done)
     if errors:
         kept = f"\n{len(done)} other subjects were fetched" if done else ""
         raise type(errors[0])("\n".join(str(error) for error in errors) + kept)
@@ -73,7 +79,10 @@ def plan_backfill(
 
 def backfill(plan: Plan, *, parallel: int, tell: Callable[[Step], None]) -> Record:
     """Carry a plan out; what it did, and what is left and why."""
-    return work.carry_out(plan, session.new_run(), parallel=parallel, tell=tell).record()
+    run = session.new_run()
+    done = work.carry_out(plan, run, parallel=parallel, tell=tell)
+    record_figures(run, fetched=[done])
+    return done.record()
 
 
 def stream(
@@ -82,15 +91,15 @@ def stream(
     *,
     channels: Sequence[str],
     seconds: float | None,
-    metrics_port: int | None,
+    metrics_at: tuple[str, int] | None,
 ) -> Record:
-    """Record a live stream; how the recorder was doing at the end."""
+    """Record a live stream, and serve its metrics at a host and port; how the recorder was doing at the end."""
     done = work.stream(
         name,
         subjects,
         channels=channels,
         seconds=seconds,
-        metrics_port=metrics_port,
+        metrics_at=metrics_at,
         run=session.new_run(),
     )
     return done.record()
@@ -103,16 +112,18 @@ def promote(names: Sequence[str]) -> Sequence[Record]:
     if unfit:
         raise unknown("table that promotions fill", unfit[0], catalog.promotion_order())
     run = session.new_run()
-    done: list[Record] = []
+    done: list[Promoted] = []
     trouble: list[str] = []
     for name in catalog.promotion_order():
         try:
-            done += [asdict(one) for one in work.promote(name, run)] if name in wanted else []
+            done += work.promote(name, run) if name in wanted else []
         except Exception as error:  # noqa: BLE001 - what is wrong with one table must not hold up the others
             trouble.append(f"{name}: {type(error).__name__}: {error}")
+    record_figures(run, promoted=done)
+    tell.tell(from_promotions(done), checked=gates_of(done), run=run)
     if trouble:
         raise PromotionsFailed("\n".join([*trouble, f"{len(done)} batches of other tables were promoted"]))
-    return done
+    return [one.record() for one in done]
 
 
 def rebuild(name: str) -> Record:
@@ -120,10 +131,12 @@ def rebuild(name: str) -> Record:
     table = catalog.table(name).name
     if table not in catalog.promotion_order():
         raise unknown("table that can be rebuilt", table, catalog.promotion_order())
-    done = work.rebuild(table, session.new_run())
+    run = session.new_run()
+    done = work.rebuild(table, run)
+    record_figures(run, promoted=[done])
     if done.level == "blocked":
         raise MnemoError(f"{table} stays as it was: the gate blocked batch {done.batch_id} of the rebuild")
-    return asdict(done)
+    return done.record()
 
 
 def migrate(*, plan_only: bool) -> Sequence[Record]:
@@ -147,7 +160,19 @@ def migrate(*, plan_only: bool) -> Sequence[Record]:
 
 def upkeep(*, dry_run: bool) -> Sequence[Record]:
     """Maintain every table; sizes and counts before and after."""
-    return [one.record() for one in work.upkeep(session.new_run(), dry_run=dry_run)]
+    run = session.new_run()
+    done = [one.record() for one in work.upkeep(run, dry_run=dry_run)]
+    if not dry_run:
+        rebuild_docs(run)
+    return done
+
+
+def watch(tables: Sequence[str]) -> Watch:
+    """What the monitors see now, of all or of some tables."""
+    lake = Lake.open()
+    names = [lake.contract(name).name for name in tables]
+    seen = work.look_around(lake, session.utc_now())
+    return seen.of_tables(names) if names else seen
 
 
 def explain(table: str, key: Sequence[str], *, every_row: bool) -> Explanation:
@@ -212,54 +237,102 @@ def verdicts(table: str | None, limit: int) -> Sequence[Record]:
     return [{**one, "reasons": orjson.loads(one["reasons"])} for one in found]
 
 
-def quarantined_batches() -> Sequence[Record]:
-    """One record a batch: how many rows, why, and whether they are still held."""
+def quarantined_batches(*, every: bool = False) -> Sequence[Record]:
+    """One record a batch: how many rows, why, since when, and what became of them; discarded ones only on request."""
+    rows, now = held_rows(session.store()), session.utc_now()
+    found = [_batch_record(batch, now) for batch in rows.partition_by("batch_id", maintain_order=True)]
+    return [one for one in found if every or one["status"] != "discarded"]
+
+
+def quarantine_reasons() -> Sequence[Record]:
+    """Why rows are held now, by table and reason, counted over all batches."""
     rows = held_rows(session.store())
-    return [_batch_record(batch) for batch in rows.partition_by("batch_id", maintain_order=True)]
+    return reasons_of(rows.filter(pl.col("status") == "held")).to_dicts()
 
 
 def quarantined_rows(batch: str) -> Sequence[Record]:
     """The quarantined rows of one batch."""
-    shown = ["quarantine_id", "table", "page_id", "reasons", "explanation", "row", "status"]
+    decided = ["discarded_by", "discarded_why", "discarded_at"]
+    shown = ["quarantine_id", "table", "page_id", "reasons", "explanation", "row", "status", *decided]
     return _one_batch(batch).select(shown).to_dicts()
 
 
+def discard(batch: str, *, by: str, why: str) -> Record:
+    """Give up what is held of a batch, under a name and a reason."""
+    held = _one_batch(batch)
+    rows = discard_rows(session.store(), held, by=by, why=why, at=session.utc_now())
+    return {
+        "batch_id": held["batch_id"][0],
+        "table": held["table"][0],
+        "discarded": rows,
+        "by": by.strip(),
+        "why": why.strip(),
+    }
+
+
 def release(batch: str) -> Sequence[Record]:
-    """Judge a batch's pages again; what passes is published."""
-    from expectations.gate import Gate
+    """Judge a batch's pages again, also if it was discarded; what passes is published."""
+    waiting = _one_batch(batch).filter(pl.col("status") != "released")
+    built = sorted(set(waiting["table"]) & set(catalog.models()))
+    if built:
+        raise UsageError(
+            f"{built[0]} is built, not delivered: mend its inputs, promote it again and discard the batch"
+        )
+    return _released(waiting)
 
-    held = _one_batch(batch).filter(pl.col("status") == "held")
-    if held.is_empty():
-        return []
-    table, source = catalog.table(str(held["table"][0])), str(held["inputs"][0][0])
-    if table.name in catalog.models():
-        raise UsageError(f"{table.name} is built, not delivered: mend its inputs and promote it again")
-    feed = registry.feed_between(source, table.name)
-    outcome = release_rows(
-        session.store(),
-        table,
-        held,
-        source=feed.bronze,
-        parse=feed.parse,
-        judge=Gate(session.files()).judge,
-        run=session.new_run(),
-        parse_error=ParseError,
-        streaming=feed.streaming,
+
+def release_every(table: str) -> Sequence[Record]:
+    """Judge the pages of all that is held again, or of one table; what was built from tables is left out."""
+    wanted = catalog.table(table).name if table else ""
+    if wanted in catalog.models():
+        raise UsageError(f"{wanted} is built, not delivered: mend its inputs and promote it again")
+    held = held_rows(session.store()).filter(
+        pl.col("status") == "held", ~pl.col("table").is_in(list(catalog.models()))
     )
-    return [asdict(outcome)] if outcome else []
+    return _released(held.filter(pl.col("table") == wanted) if wanted else held)
 
 
-def fetch_docs() -> Path:
-    """Copy the Data Docs from the lake to the home folder; the path of their index."""
-    from expectations.docs import build_index
+def open_alerts() -> Sequence[Record]:
+    """One record an open alert, the worst first."""
+    return tell.open_alerts(session.store())
 
-    files = session.files()
-    index = build_index(files)
-    for key in files.keys("docs/"):
-        target = session.settings().home / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(files.get(key))
-    return (session.settings().home / index).resolve()
+
+def silence_alert(fingerprint: str, *, hours: float, why: str) -> Record:
+    """Silence an open alert; its record."""
+    tell.silence(session.store(), fingerprint, hours=hours, why=why, run=session.new_run())
+    return next(one for one in open_alerts() if one["fingerprint"] == fingerprint)
+
+
+def test_alerts(route: str) -> Sequence[Record]:
+    """Send a test alert to every route, or one."""
+    return tell.send_test(tell.routes_of(session.settings()), tell.origin_of(session.store()), name=route)
+
+
+def fetch_docs(batch: str = "") -> Path:
+    """Copy the Data Docs from the lake to the home folder, or the page of one batch; the path to open."""
+    from expectations.docs import bring, bring_page
+
+    files, home = session.files(), session.settings().home
+    return bring_page(files, home, batch) if batch else bring(files, home, now=session.utc_now())
+
+
+def serve_page(port: int, *, open_browser: bool) -> None:
+    """Serve the lake's page on loopback until Ctrl-C."""
+    from deployments.ui.app import serve
+
+    def tell(address: str) -> None:
+        sys.stdout.write(f"the lake's page is at {address}; Ctrl-C stops it\n")
+        sys.stdout.flush()
+
+    serve(port, open_browser=open_browser, tell=tell)
+
+
+def export_page() -> str:
+    """Write the lake's page as static HTML into the lake; the address of its first page."""
+    from deployments.ui.export import export
+
+    lake = Lake.open()
+    return f"{lake.store.root}/{export(lake)}"
 
 
 def serve_twin(recordings: Path | None, port: int, *, synthetic: bool, refuse: float) -> None:
@@ -354,12 +427,42 @@ def _one_batch(batch: str) -> pl.DataFrame:
     return rows
 
 
-def _batch_record(rows: pl.DataFrame) -> Record:
+def _released(waiting: pl.DataFrame) -> Sequence[Record]:
+    """One record for each batch of which something was judged."""
+    run = session.new_run()
+    outcomes = [_release(one, run) for one in waiting.partition_by("batch_id", maintain_order=True)]
+    return [outcome.record() for outcome in outcomes if outcome]
+
+
+def _release(held: pl.DataFrame, run: Run) -> Promoted | None:
+    from expectations.gate import Gate
+
+    table, source = catalog.table(str(held["table"][0])), str(held["inputs"][0][0])
+    feed = registry.feed_between(source, table.name)
+    return release_rows(
+        session.store(),
+        table,
+        held,
+        source=feed.bronze,
+        parse=feed.parse,
+        judge=Gate(session.files()).judge,
+        run=run,
+        parse_error=ParseError,
+        streaming=feed.streaming,
+    )
+
+
+def _batch_record(rows: pl.DataFrame, now: datetime) -> Record:
     counts = rows.explode("reasons")["reasons"].value_counts(sort=True)
+    states = set(rows["status"])
+    since: datetime = rows["quarantined_at"].min()  # type: ignore[assignment]
     return {
         "batch_id": rows["batch_id"][0],
         "table": rows["table"][0],
         "rows": rows.height,
         "reasons": dict(counts.iter_rows()),
-        "status": "held" if (rows["status"] == "held").any() else "released",
+        "status": next(state for state in ("held", "released", "discarded") if state in states),
+        "held": int((rows["status"] == "held").sum()),
+        "quarantined_at": since,
+        "age_days": round((now - since) / timedelta(days=1), 1),
     }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import polars as pl
@@ -19,7 +19,11 @@ from rich.text import Text
 from lakehouse import Lake
 from lakehouse.contract import Table
 from lakehouse.errors import UsageError
+from lakehouse.metrics import newest
 from lakehouse.window import iso
+
+if TYPE_CHECKING:
+    from expectations.monitors import Watch
 
 _TABLE_ROWS = 20
 
@@ -63,6 +67,24 @@ def intervals(found: Sequence[Mapping[str, Any]], *, as_json: bool, title: str, 
     records(brief, as_json=as_json, title=title, empty=empty)
 
 
+def watch(seen: Watch, *, as_json: bool, every: bool) -> None:
+    """Figures beyond their limits, or every one: all columns for machines, the sentence for people."""
+    figures = seen.figures if every else seen.wrong
+    shown = figures if as_json else figures.select("level", "monitor", "table", "summary")
+    looked = f"{len(seen.checked)} monitors compared {seen.figures.height} figures with their limits"
+    wrong = f"{seen.wrong.height} are beyond them"
+    records(shown.to_dicts(), as_json=as_json, title="Watch", empty=f"{looked}: nothing is wrong")
+    if shown.height and not as_json:
+        console().print(f"{looked}: {wrong}", highlight=False)
+
+
+def alerts(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Open alerts: whole for machines, what fits a terminal for people."""
+    shown = ("fingerprint", "severity", "monitor", "table", "subject", "summary", "owner", "since", "told")
+    brief = found if as_json else [{name: one[name] for name in shown} for one in found]
+    records(brief, as_json=as_json, title="Alerts", empty="nothing is wrong that anybody has found")
+
+
 def rows(frame: pl.DataFrame, *, format: str, limit: int | None, output: Path | None) -> None:  # noqa: A002
     """A frame as a table, CSV, JSON Lines or Parquet, on standard output or in a file."""
     if format == "table" and limit is None:
@@ -85,7 +107,11 @@ def table(lake: Lake, name: str, *, as_json: bool) -> None:
     contract = lake.contract(name)
     stored = [one for one in lake.tables() if one["table"] == contract.name]
     if as_json:
-        said = {**_contract(contract), "stored": _plain(stored[0]) if stored else None}
+        said = {
+            **_contract(contract),
+            "stored": _plain(stored[0]) if stored else None,
+            "figures": [_plain(one) for one in figures(lake, contract)],
+        }
         sys.stdout.write(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode() + "\n")
         return
     output = console()
@@ -100,7 +126,25 @@ def table(lake: Lake, name: str, *, as_json: bool) -> None:
         output.print(
             _rich_table("Rules of the table", list(rules[0]), [list(rule.values()) for rule in rules])
         )
+    if expects := _contract(contract)["expects"]:
+        records(expects, as_json=False, title="Expected of a batch")
     records(stored, as_json=False, title="Stored", empty="nothing is stored yet")
+    measured = [[name, value] for one in figures(lake, contract)[-1:] for name, value in one.items()]
+    if measured:
+        output.print(_rich_table("Newest figures", ["figure", "value"], measured))
+
+
+def figures(lake: Lake, contract: Table) -> list[dict[str, Any]]:
+    """What the newest runs measured of a table, the newest last; what was not measured is left out."""
+    rows = newest(lake.store, now=datetime.now(UTC), table=contract.name).sort("recorded_at")
+    return [
+        {name: value for name, value in {**row, "rows_per_s": _per_s(row)}.items() if value not in (None, "")}
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def _per_s(row: Mapping[str, Any]) -> float | None:
+    return round(row["rows"] / row["wall_s"], 1) if row["wall_s"] else None
 
 
 def _contract(contract: Table) -> dict[str, Any]:
@@ -124,6 +168,10 @@ def _contract(contract: Table) -> dict[str, Any]:
         "rules": [
             {"rule": rule.name, "severity": rule.severity, "broken when": rule.reason}
             for rule in contract.rules
+        ],
+        "expects": [
+            {"expectation": one.name, "severity": one.severity, "expected": one.meaning}
+            for one in contract.expected
         ],
     }
 

@@ -6,6 +6,7 @@ by many threads at once.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +64,14 @@ def count_names(frame: pl.DataFrame, column: str) -> dict[str, int]:
 
 def _validate(batch: Batch, rules: dict[str, Rule]) -> ExpectationSuiteValidationResult:
     from expectations import polars_gx
-    from expectations.suite import PUBLISHABLE, build_suite
+    from expectations.suite import PUBLISHABLE, build_suite, views
 
     try:
         return polars_gx.validate(
-            build_suite(batch.table, rows=batch.frame.height, repeats=batch.repeats),
+            build_suite(batch, rules),
             batch.frame.with_columns((pl.col(REASONS).list.len() == 0).alias(PUBLISHABLE)),
             checks={name: rule.check for name, rule in rules.items()},
+            views=views(batch),
             meta=_meta(batch),
         )
     except polars_gx.CannotJudge as error:
@@ -81,7 +83,8 @@ def _meta(batch: Batch) -> dict[str, Any]:
     from expectations.polars_gx.library import RunIdentifier
 
     return {
-        "run_id": RunIdentifier(run_name=batch.batch_id, run_time=batch.judged_at),
+        # The library takes a name of digits alone for a time, and stumbles over most.
+        "run_id": RunIdentifier(run_name=f"batch {batch.batch_id}", run_time=batch.judged_at),
         "batch_spec": {
             "data_asset_name": batch.table.name,
             "batch_id": batch.batch_id,
@@ -93,10 +96,10 @@ def _meta(batch: Batch) -> dict[str, Any]:
 
 def _finding(entry: Any, rules: dict[str, Rule]) -> Finding:
     config = entry.expectation_config
-    rule = config.kwargs.get("rule", "")
+    name = config.kwargs.get("rule") or config.kwargs.get("view")
     return Finding(
-        expectation=f"{config.type}({rule})" if rule else config.type,
-        column=_columns(config.kwargs, rules.get(rule)),
+        expectation=f"{config.type}({name})" if name else config.type,
+        column=_columns(config.kwargs, rules.get(config.kwargs.get("rule", ""))),
         severity="critical" if config.severity == "critical" else "warning",
         passed=bool(entry.success),
         unexpected=_unexpected(entry),
@@ -131,6 +134,7 @@ def _write_page(files: Files, verdict: Verdict, result: ExpectationSuiteValidati
         "failed_rows": int((batch.frame[REASONS].list.len() > 0).sum()),
         "reasons": dict(verdict.reasons),
         "remarks": count_names(batch.frame, REMARKS),
+        "failed": Counter(finding.severity for finding in verdict.findings if not finding.passed),
     }
     files.put(verdict.docs_key, render_page(result, verdict, summary).encode())
     files.put(sidecar_key(batch.table.name, batch.batch_id), orjson.dumps(summary))

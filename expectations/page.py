@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import pass_context
 
@@ -19,6 +19,7 @@ from expectations.polars_gx.library import (
     ValidationResultsPageRenderer,
 )
 from lakehouse.conform import explain_reason
+from lakehouse.contract import Severity
 from lakehouse.verdict import Verdict
 
 
@@ -50,5 +51,13 @@ class _PageView(DefaultJinjaPageView):  # type: ignore[misc] # the library is re
 
     def render_string_template(self, template: Any) -> Any:
         if isinstance(template, dict) and set(template) == {"template"}:
-            return escape(template["template"])  # an expectation's description: plain text without parameters
+            return _described(template["template"])
         return super().render_string_template(template)
+
+
+def _described(text: str) -> str:
+    """An expectation's description, plain text without parameters; the severity at its end becomes a mark."""
+    said, _, severity = text.removesuffix(")").rpartition(" (")
+    if severity not in get_args(Severity):
+        return escape(text)
+    return f'<span class="severity {severity}">{severity}</span> {escape(said)}'

@@ -1,22 +1,27 @@
 """The suite of a table: its contract, said in expectations.
 
 A row that breaks a critical rule is held back by itself, so each rule's expectation only warns. What blocks the batch
-is the share of such rows beyond the table's tolerance, a key twice among the rows to publish, and columns that are not
-the contract's.
+is the share of such rows beyond the table's tolerance, a key twice among the rows to publish, columns that are not
+the contract's, and what the contract expects of a whole batch as critical (`lakehouse.expects`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import polars as pl
 
-from expectations.polars_gx import ExpectColumnTypesToFitContract, ExpectRowsToKeepRule
+from expectations.polars_gx import (
+    ExpectColumnTypesToFitContract,
+    ExpectRowsToKeepRule,
+    ExpectViewToHold,
+)
 from expectations.polars_gx.library import ExpectationSuite, RowColumn, gxe
 from lakehouse.conform import reading_rules
 from lakehouse.contract import Column, Rule, Table
-from lakehouse.verdict import REASONS, REMARKS
+from lakehouse.expects import Expect
+from lakehouse.verdict import REASONS, REMARKS, Batch
 
 PUBLISHABLE = "is_publishable"
 """Column that the gate puts beside a batch's own: the row breaks no critical rule."""
@@ -24,19 +29,21 @@ PUBLISHABLE = "is_publishable"
 _UNPUBLISHABLE = "unpublishable_rows"
 
 
-def build_suite(table: Table, *, rows: int, repeats: int = 0) -> Any:
-    """The ExpectationSuite of that name for a conformed batch of so many rows (with `is_publishable` beside them).
+def build_suite(batch: Batch, rules: Mapping[str, Rule]) -> Any:
+    """The ExpectationSuite of the batch's table for its frame (with `is_publishable` beside it) and `custom_rules`.
 
-    `repeats` is the number of good rows that came again and are not in the batch: without them the same few bad rows,
-    delivered again with each full history, would one day be most of what is new.
+    Good rows that came again and are not in the batch count where shares are judged: without them the same few bad
+    rows, delivered again with each full history, would one day be most of what is new.
     """
+    table = batch.table
     return ExpectationSuite(
         name=table.name,
         expectations=[
             *_of_whole_batch(table),
-            _share_held_back(table, rows, repeats),
+            _share_held_back(table, batch.frame.height, batch.repeats),
             *(found for column in table.columns for found in _of_column(column)),
-            *(_of_rule(rule) for name, rule in custom_rules(table).items() if name != _UNPUBLISHABLE),
+            *(_of_rule(rule) for name, rule in rules.items() if name != _UNPUBLISHABLE),
+            *(_of_batch(expect) for expect in table.expected),
         ],
     )
 
@@ -55,6 +62,11 @@ def custom_rules(table: Table) -> dict[str, Rule]:
         reason="any critical rule is broken",
     )
     return {rule.name: rule for rule in (publishable, *reading_rules(table), *finite, *table.rules)}
+
+
+def views(batch: Batch) -> dict[str, Callable[[pl.LazyFrame], pl.LazyFrame]]:
+    """What the expectations of a whole batch look at, by their names."""
+    return {expect.name: _view(expect, batch) for expect in batch.table.expected}
 
 
 def rule_columns(rule: Rule) -> list[str]:
@@ -138,6 +150,22 @@ def _of_rule(rule: Rule) -> Any:
         if rule.severity == "critical"
         else f"No row where {rule.reason} (warning)",
     )
+
+
+def _of_batch(expect: Expect) -> Any:
+    return ExpectViewToHold(
+        view=expect.name,
+        mostly=expect.mostly,
+        severity=expect.severity,
+        description=f"{expect.meaning} ({expect.severity})",
+    )
+
+
+def _view(expect: Expect, batch: Batch) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    def view(rows: pl.LazyFrame) -> pl.LazyFrame:
+        return expect.elements(rows if expect.sees_held_back else rows.filter(PUBLISHABLE), batch)
+
+    return view
 
 
 def _held_back(reason: str) -> str:

@@ -9,6 +9,7 @@ from lakehouse.errors import MnemoError
 from sources import registry
 from sources.backfill import Report
 from sources.backfill_plan import Direction
+from tasks.alert import HOOKS
 from tasks.backfill import backfill_feed
 
 
@@ -16,7 +17,7 @@ class BackfillIncomplete(MnemoError):
     """Some windows could not be fetched; the others were, and are promoted."""
 
 
-@flow(name="backfill", flow_run_name="{feed}")
+@flow(name="backfill", flow_run_name="{feed}", timeout_seconds=24 * 3600, **HOOKS)
 def backfill(
     feed: str,
     subjects: list[str],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +10,18 @@ from prefect import flow
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.promote import PromotionsFailed, promote
+from lakehouse import catalog
 from lakehouse.errors import MnemoError
 from lakehouse.publish import Promoted
 from lakehouse.window import iso
 from sources.errors import MissingKey
 from sources.ingest import Ingested
-from sources.watchlist import read_watchlist
+from sources.watchlist import Order, read_watchlist
 from tasks import session
+from tasks.alert import HOOKS
 from tasks.ingest import ingest_subject
+from tasks.page import write_page
+from tasks.record import rebuild_docs, record_fetches
 
 
 class RunIncomplete(MnemoError):
@@ -34,10 +39,10 @@ class DailyReport:
     promoted: tuple[Promoted, ...]
 
 
-_FETCHERS: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=4)
+FETCHERS: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=4)
 
 
-@flow(name="daily", flow_run_name="daily", task_runner=_FETCHERS)
+@flow(name="daily", flow_run_name="daily", task_runner=FETCHERS, timeout_seconds=12 * 3600, **HOOKS)
 def daily(feeds: list[str] | None = None) -> DailyReport:
     """Fetch the watchlist (all of it, or some feeds), then promote all tables in the catalog's order.
 
@@ -45,12 +50,24 @@ def daily(feeds: list[str] | None = None) -> DailyReport:
     RunIncomplete, which names each. Feeds whose key is not set are left out and reported.
     """
     orders = read_watchlist(session.settings(), now=session.utc_now(), feeds=feeds or ())
+    try:
+        return run_orders(orders, tables=catalog.promotion_order())
+    finally:
+        rebuild_docs()
+        write_page(return_state=True)  # for people to look at: without it the data are as good
+
+
+def run_orders(orders: Sequence[Order], *, tables: Sequence[str]) -> DailyReport:
+    """Fetch what is ordered, four subjects at a time, then promote some tables; within a flow."""
     futures = [
         ingest_subject.submit(order.feed, order.subject, iso(order.window.start), iso(order.window.end))
         for order in orders
     ]
     outcomes: list[object] = [future.result(raise_on_failure=False) for future in futures]
-    promoted, trouble = _promote_all()
+    promoted, trouble = _promote(tables)
+    fetched = [one for one in outcomes if isinstance(one, Ingested)]
+    if fetched:
+        record_fetches(fetched)
     errors = [one for one in outcomes if isinstance(one, BaseException)]
     skipped = {str(error) for error in errors if isinstance(error, MissingKey)}
     failed = [str(error) for error in errors if not isinstance(error, MissingKey)]
@@ -58,7 +75,6 @@ def daily(feeds: list[str] | None = None) -> DailyReport:
         trouble.insert(0, f"{len(failed)} of {len(orders)} subjects failed:\n" + "\n".join(failed))
     if trouble:
         raise RunIncomplete("\n".join(trouble))
-    fetched = [one for one in outcomes if isinstance(one, Ingested)]
     return DailyReport(
         fetched=len(fetched),
         new_pages=sum(one.new_pages for one in fetched),
@@ -67,9 +83,11 @@ def daily(feeds: list[str] | None = None) -> DailyReport:
     )
 
 
-def _promote_all() -> tuple[list[Promoted], list[str]]:
+def _promote(tables: Sequence[str]) -> tuple[list[Promoted], list[str]]:
     """What was promoted, and what went wrong: fetches that failed must be told as well."""
+    if not tables:
+        return [], []
     try:
-        return promote(), []
+        return promote(list(tables)), []
     except PromotionsFailed as error:
         return [], [str(error)]

@@ -3,6 +3,7 @@
 import polars as pl
 
 from lakehouse.contract import Rule
+from lakehouse.expects import OnGrid
 
 BAR_RULES = (
     Rule(
@@ -25,4 +26,9 @@ BAR_RULES = (
         check=pl.col("known_at") >= pl.col("event_at"),
         reason="the bar was known before it was closed",
     ),
+)
+
+BARS_ON_GRID = OnGrid(
+    name="bars_on_grid",
+    meaning="Bars begin at multiples of their interval and are as long as it",
 )

@@ -89,11 +89,7 @@ class Page:
     @property
     def page_id(self) -> int:
         """The same bytes for the same question have the same id, whoever asks and whenever."""
-        digest = hashlib.sha256()
-        for part in (self.feed.encode(), self.subject.encode(), _canonical(self.request), self.body):
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-        return int.from_bytes(digest.digest()[:8], "big", signed=True)
+        return page_id(self.feed, self.subject, canonical(self.request), self.body)
 
 
 def pages_frame(pages: Iterable[Page], *, run_id: str, code_version: str) -> pl.DataFrame:
@@ -103,7 +99,7 @@ def pages_frame(pages: Iterable[Page], *, run_id: str, code_version: str) -> pl.
             "page_id": page.page_id,
             "feed": page.feed,
             "subject": page.subject,
-            "request": _canonical(page.request).decode(),
+            "request": canonical(page.request).decode(),
             "window_start": page.window.start if page.window else None,
             "window_end": page.window.end if page.window else None,
             "received_at": page.received_at,
@@ -121,5 +117,15 @@ def pages_frame(pages: Iterable[Page], *, run_id: str, code_version: str) -> pl.
     return pl.DataFrame(rows, schema=bronze_table("any").schema, orient="row")
 
 
-def _canonical(request: Mapping[str, Any]) -> bytes:
+def canonical(request: Mapping[str, Any]) -> bytes:
+    """A request as the text that bronze keeps of it: the same request, the same text."""
     return orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
+
+
+def page_id(feed: str, subject: str, request: bytes, body: bytes) -> int:
+    """The id of a page whose canonical request is already at hand."""
+    digest = hashlib.sha256()
+    for part in (feed.encode(), subject.encode(), request, body):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return int.from_bytes(digest.digest()[:8], "big", signed=True)

@@ -15,6 +15,8 @@ from typing import Literal
 
 import polars as pl
 
+from lakehouse.expects import Expect, Fresh, LikePast
+
 UTC_US = pl.Datetime("us", "UTC")
 
 Severity = Literal["critical", "warning"]
@@ -137,7 +139,7 @@ class Table:
     revisions: one row for each version of a fact. `tolerance` is the share of rows that may break critical rules
     before the whole batch is held back; one row may always. `subject` names the key columns that say what a row is
     about; `freshness` is the longest time that may pass without a new row; `census` says that what is no longer named
-    is gone.
+    is gone; `expects` says what holds of a batch as a whole.
     """
 
     name: str
@@ -149,6 +151,7 @@ class Table:
     time_column: str = "event_at"
     partition_by: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
+    expects: tuple[Expect, ...] = ()
     tolerance: float = 0.05
     freshness: timedelta | None = None
     census: Census | None = None
@@ -211,11 +214,31 @@ class Table:
         return (*(rule for column in self.columns for rule in column.rules()), *self.rules)
 
     @cached_property
+    def expected(self) -> tuple[Expect, ...]:
+        """All that is expected of a batch: what is declared, and what follows from `freshness`."""
+        if self.freshness is None:
+            return self.expects
+        days = self.freshness.total_seconds() / 86400
+        meaning = f"What goes on from a fresh table is itself not older than {days:g} days"
+        return (*self.expects, Fresh(name="fresh", meaning=meaning))
+
+    @cached_property
+    def compared_levels(self) -> tuple[str, ...]:
+        """The columns whose level is compared with earlier batches."""
+        return tuple(name for one in self.expects if isinstance(one, LikePast) for name in one.levels)
+
+    @property
+    def needs_past(self) -> bool:
+        """Whether a batch is compared with figures of earlier ones (`lakehouse.history`)."""
+        return any(isinstance(one, LikePast | Fresh) for one in self.expected)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Twelve hex digits that change with the contract; written into every commit."""
         said = [(c.name, str(c.dtype), c.unit, c.nullable) for c in self.columns]
         rules = [(rule.name, str(rule.check), rule.severity) for rule in self.row_rules]
-        return hashlib.sha256(repr((self.name, said, self.key, rules, self.census)).encode()).hexdigest()[:12]
+        whole = (self.name, said, self.key, rules, self.census, self.expects)
+        return hashlib.sha256(repr(whole).encode()).hexdigest()[:12]
 
     def column(self, name: str) -> Column:
         """The column of that name; KeyError when there is none."""

@@ -35,6 +35,8 @@ def _section(table: Table) -> str:
     parts = [f"## {table.name}", table.doc, " ".join(fact for fact in facts if fact), _columns(table.columns)]
     if rules:
         parts.append("Rules beyond those of the columns:\n\n" + "\n".join(rules))
+    if expects := [f"- `{one.name}` ({one.severity}): {one.meaning}" for one in table.expected]:
+        parts.append("Expected of a batch as a whole:\n\n" + "\n".join(expects))
     return "\n\n".join(parts)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,20 @@ from lakehouse.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from lakehouse.settings import Settings
+
+
+_DELETED_AT_ONCE = 1000
+"""The most that one request to an S3 store may name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What a listing says of a file; `tag` changes with what is in it."""
+
+    key: str
+    tag: str
+    modified_at: datetime
+    size_bytes: int
 
 
 class Files(Protocol):
@@ -27,8 +42,14 @@ class Files(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that begin with the prefix, sorted."""
 
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """What a listing says of all keys that begin with the prefix, sorted by key."""
+
     def folders(self, prefix: str) -> list[str]:
         """Names of what lies directly under a prefix that ends with a slash, sorted."""
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete; those that are not there are deleted already."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,20 @@ class LocalFiles:
         folder = self.root / prefix.rpartition("/")[0]
         found = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
         yield from sorted(key for key in found if key.startswith(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        for key in self.keys(prefix):
+            said = (self.root / key).stat()
+            yield Entry(
+                key=key,
+                tag=f"{said.st_mtime_ns}-{said.st_size}",
+                modified_at=datetime.fromtimestamp(said.st_mtime, UTC),
+                size_bytes=said.st_size,
+            )
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            (self.root / key).unlink(missing_ok=True)
 
     def folders(self, prefix: str) -> list[str]:
         folder = self.root / prefix
@@ -82,6 +117,27 @@ class S3Files:
         for page in self._list(prefix):
             for entry in page.get("Contents", ()):
                 yield str(entry["Key"])[len(self.prefix) :]
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        for page in self._list(prefix):
+            for entry in page.get("Contents", ()):
+                yield Entry(
+                    key=str(entry["Key"])[len(self.prefix) :],
+                    tag=str(entry["ETag"]).strip('"'),
+                    modified_at=entry["LastModified"],
+                    size_bytes=entry["Size"],
+                )
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            named = [{"Key": f"{self.prefix}{key}"} for key in keys[start : start + _DELETED_AT_ONCE]]
+            with self._errors():
+                said = self.client.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": named, "Quiet": True}
+                )
+            if failed := said.get("Errors"):
+                first = f"{failed[0].get('Key')}: {failed[0].get('Message')}"
+                raise StoreUnavailable(f"the store did not delete {len(failed)} files, such as {first}")
 
     def folders(self, prefix: str) -> list[str]:
         found = [

@@ -8,7 +8,7 @@ the table and promoting again makes it anew, as far back as the bronze log goes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -33,7 +33,16 @@ from lakehouse.coverage import (
 )
 from lakehouse.errors import MnemoError
 from lakehouse.ops import COVERAGE, QUARANTINE
-from lakehouse.promotion import Parse, parse_what_can_be, position_name, until_settled
+from lakehouse.promotion import (
+    Parse,
+    new_shares,
+    next_versions,
+    pages_of_share,
+    parse_what_can_be,
+    position_name,
+    until_settled,
+)
+from lakehouse.shares import Share, share_name, share_of
 from lakehouse.store import Store, StoredTable
 from lakehouse.streamed import Streamed, joined, read_streamed
 from lakehouse.window import Window
@@ -71,6 +80,25 @@ def promote_coverage(store: Store, source: Source) -> int:
     stated = 0
     promote_next = _promote_next_streamed if source.channel else _promote_next
     while (more := until_settled(lambda: promote_next(store, source, pages))) is not None:
+        stated += more
+    return stated
+
+
+def shares_to_state(store: Store, source: Source) -> tuple[Share, ...]:
+    """What the ledger has not stated yet, cut as promotions are; () where that cannot be."""
+    pages = store.find(source.bronze)
+    if pages is None or source.channel:
+        return ()
+    return new_shares(pages, store.open(COVERAGE), position_name(COVERAGE, pages), pages.version)
+
+
+def promote_coverage_of_share(store: Store, source: Source, share: Share) -> int:
+    """State what the fetches of one share prove, once they are promoted; returns the new statements."""
+    pages = store.find(source.bronze)
+    if pages is None:
+        return 0
+    stated = 0
+    while (more := until_settled(lambda: _promote_next_of_share(store, source, pages, share))) is not None:
         stated += more
     return stated
 
@@ -116,25 +144,67 @@ def _promote_next(store: Store, source: Source, pages: StoredTable) -> int | Non
     ledger = store.open(COVERAGE)
     target = store.find(source.table)
     app = position_name(COVERAGE, pages)
-    done = max(ledger.position(app), 0)
-    promoted = target.position(position_name(source.table, pages)) if target else -1
+    done = max(ledger.consumed(app), 0)
+    promoted = target.consumed(position_name(source.table, pages)) if target else -1
     upto = min(pages.version, promoted, done + _MAX_COMMITS)
     if done >= upto:
         return None
     fetches = [
-        (version, said.get("run", ""), read_records(said["fetched"]))
+        (version, said.get("run", ""), _numbered(said["fetched"]))
         for version, said in pages.commits(done, upto)
         if "fetched" in said
     ]
-    known = _known(store, source, pages, done, upto, [one for _, _, records in fetches for one in records])
+    frame = _statements(store, source, pages, pages.changes(done, upto), fetches)
+    ledger.append(frame, positions={app: upto}, said={"contract": COVERAGE.fingerprint})
+    return frame.height
+
+
+def _promote_next_of_share(store: Store, source: Source, pages: StoredTable, share: Share) -> int | None:
+    pages.refresh()
+    ledger, target = store.open(COVERAGE), store.open(source.table)
+    app = position_name(COVERAGE, pages)
+    done = ledger.position_of_share(app, share.number)
+    promoted = target.position_of_share(position_name(source.table, pages), share.number)
+    versions, upto = next_versions(share, done)
+    if done >= upto or promoted < max(share.versions, default=-1):
+        return None
+    fetches = [
+        (version, said.get("run", ""), _of_share(_numbered(said["fetched"]), share))
+        for version in versions
+        for _, said in pages.commits(version - 1, version)
+    ]
+    frame = _statements(store, source, pages, pages_of_share(pages, share, versions), fetches)
+    numbers = (share.number, *(share.idle if upto == share.upto else ()))
+    positions = {share_name(app, number): upto for number in numbers}
+    ledger.append(frame, positions=positions, said={"contract": COVERAGE.fingerprint})
+    return frame.height
+
+
+def _numbered(records: str) -> dict[int, Fetched]:
+    """The records of a commit by their place in it, of which their statements' ids are made."""
+    return dict(enumerate(read_records(records)))
+
+
+def _of_share(records: Mapping[int, Fetched], share: Share) -> dict[int, Fetched]:
+    return {place: one for place, one in records.items() if share_of(one.subject) == share.number}
+
+
+def _statements(
+    store: Store,
+    source: Source,
+    stored: StoredTable,
+    new: pl.DataFrame,
+    fetches: Sequence[tuple[int, str, Mapping[int, Fetched]]],
+) -> pl.DataFrame:
+    """What fetches show: version of the commit, run and records of each; `new` are the pages that they brought."""
+    known = _known(store, source, stored, new, [one for _, _, records in fetches for one in records.values()])
     rows = [
         row
         for version, run_id, records in fetches
-        for row in _stated(source, known, f"{pages.id}-{version}", records, run_id)
+        for place, record in records.items()
+        for row in _stated(source, known, f"{stored.id}-{version}-{place}", record, run_id)
     ]
-    frame = pl.DataFrame(rows, schema=COVERAGE.schema, orient="row")
-    ledger.append(frame, positions={app: upto}, said={"contract": COVERAGE.fingerprint})
-    return frame.height
+    return pl.DataFrame(rows, schema=COVERAGE.schema, orient="row")
 
 
 def _promote_next_streamed(store: Store, source: Source, pages: StoredTable) -> int | None:
@@ -205,9 +275,9 @@ def _streamed_row(source: Source, one: Streamed, claim: Claim, number: str, run_
 
 
 def _known(
-    store: Store, source: Source, stored: StoredTable, done: int, upto: int, records: Sequence[Fetched]
+    store: Store, source: Source, stored: StoredTable, new: pl.DataFrame, records: Sequence[Fetched]
 ) -> _Known:
-    pages = _pages(stored, stored.changes(done, upto), records)
+    pages = _pages(stored, new, records)
     parsed, unreadable = parse_what_can_be(source.parse, pages, source.parse_error)
     rows = parsed.collect()
     return _Known(
@@ -271,28 +341,25 @@ def _said_moment(column: str) -> pl.Expr:
 
 
 def _stated(
-    source: Source, known: _Known, commit: str, records: Iterable[Fetched], run_id: str
+    source: Source, known: _Known, name: str, record: Fetched, run_id: str
 ) -> Iterator[dict[str, Any]]:
-    number = 0
-    for record in records:
-        for claim, part in _claims(source, known, record):
-            yield {
-                "coverage_id": f"{commit}-{number}",
-                "feed": source.feed,
-                "subject": record.subject,
-                "table": source.table.name,
-                "about": _json(_about(source, known, record)),
-                "start": claim.window.start,
-                "end": claim.window.end,
-                "status": claim.status,
-                "proof": claim.proof,
-                "evidence": _json({**claim.evidence, **_checksum(part)}),
-                "cannot_show": claim.cannot_show,
-                "asked_at": record.asked_at,
-                "recorded_at": record.recorded_at,
-                "run_id": run_id,
-            }
-            number += 1
+    for number, (claim, part) in enumerate(_claims(source, known, record)):
+        yield {
+            "coverage_id": f"{name}-{number}",
+            "feed": source.feed,
+            "subject": record.subject,
+            "table": source.table.name,
+            "about": _json(_about(source, known, record)),
+            "start": claim.window.start,
+            "end": claim.window.end,
+            "status": claim.status,
+            "proof": claim.proof,
+            "evidence": _json({**claim.evidence, **_checksum(part)}),
+            "cannot_show": claim.cannot_show,
+            "asked_at": record.asked_at,
+            "recorded_at": record.recorded_at,
+            "run_id": run_id,
+        }
 
 
 def _claims(source: Source, known: _Known, record: Fetched) -> Iterator[tuple[Claim, Part | None]]:

@@ -5,18 +5,19 @@ Each step may be repeated after a kill at any moment with the same result:
 1. The target's log says up to which version of its input it has consumed.
 2. The verdict, then the quarantined rows, then the good rows are committed, each with the position of the batch's end.
    A run that finds a verdict ahead of the target finishes that very batch first, with the same end.
-3. Every publishing commit also advances one counter of the target, so that of two promotions at once the later one
-   conflicts, reads again and judges again.
+3. Every publishing commit also advances a counter of the target for each share of subjects that it touched, so that
+   of two promotions that touch one the later one conflicts, reads again and judges again.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import groupby
 from typing import TypeVar
 
 import polars as pl
@@ -25,11 +26,13 @@ import structlog
 from lakehouse.clean import new_builds, new_rows
 from lakehouse.conform import conform
 from lakehouse.contract import Table
+from lakehouse.coverage import read_records
 from lakehouse.errors import Contention, MnemoError
 from lakehouse.lineage import Scope, dirtied, in_spans, spans
 from lakehouse.model import Model
 from lakehouse.ops import VERDICTS
-from lakehouse.publish import Candidate, Promoted, Run, batch_id_of, positions_of, settle
+from lakehouse.publish import Candidate, Promoted, Run, batch_id_of, positions_of, settle, with_cost
+from lakehouse.shares import SHARES, Share, share_name, share_of, shares_of, split
 from lakehouse.store import CommitConflict, Store, StoredTable
 from lakehouse.vanished import with_vanished
 from lakehouse.verdict import Judge
@@ -81,8 +84,59 @@ def promote_pages(
         return []
     done: list[Promoted] = []
     with store.errors():
-        while outcome := until_settled(
-            lambda: _promote_next_pages(store, table, pages, parse, judge, run, parse_error, streaming)
+        while outcome := with_cost(
+            lambda: until_settled(
+                lambda: _promote_next_pages(store, table, pages, parse, judge, run, parse_error, streaming)
+            )
+        ):
+            done.append(outcome)
+    return done
+
+
+def shares_to_promote(store: Store, table: Table, source: Table) -> tuple[Share, ...]:
+    """What is new in a bronze table, cut so that processes can promote it side by side; () where that cannot be.
+
+    Only the log is read, of which a fetch's commit says whose pages it brought.
+    """
+    pages, target = store.find(source), store.open(table)
+    if pages is None:
+        return ()
+    app = position_name(table, pages)
+    if store.open(VERDICTS).position(app) > target.position(app):
+        return ()  # a batch of everything has begun: it must be finished as it is
+    return new_shares(pages, target, app, pages.version)
+
+
+def new_shares(pages: StoredTable, target: StoredTable, app: str, upto: int) -> tuple[Share, ...]:
+    """The shares of what a target has not consumed yet; () where a commit does not say whose pages it brought."""
+    told = pages.appends(max(target.consumed(app), 0), upto)
+    if told is None or any("fetched" not in said for _, said in told):
+        return ()
+    subjects = {version: {one.subject for one in read_records(said["fetched"])} for version, said in told}
+    return split(subjects, [target.position_of_share(app, number) for number in range(SHARES)], upto)
+
+
+def promote_share(
+    store: Store,
+    table: Table,
+    source: Table,
+    parse: Parse,
+    share: Share,
+    *,
+    judge: Judge,
+    run: Run,
+    parse_error: type[MnemoError],
+) -> list[Promoted]:
+    """Promote the new pages of one share, as `promote_pages` does; nothing where that was done already."""
+    pages = store.find(source)
+    if pages is None:
+        return []
+    done: list[Promoted] = []
+    with store.errors():
+        while outcome := with_cost(
+            lambda: until_settled(
+                lambda: _promote_next_of_share(store, table, pages, parse, share, judge, run, parse_error)
+            )
         ):
             done.append(outcome)
     return done
@@ -96,7 +150,7 @@ def promote_model(store: Store, model: Model, *, judge: Judge, run: Run) -> list
     blocked, whose pieces are missing.
     """
     with store.errors():
-        outcome = until_settled(lambda: _promote_model_once(store, model, judge, run))
+        outcome = with_cost(lambda: until_settled(lambda: _promote_model_once(store, model, judge, run)))
     return [outcome] if outcome else []
 
 
@@ -123,7 +177,7 @@ def _promote_next_pages(
     pages.refresh()
     target = store.open(table)
     app = position_name(table, pages)
-    done = target.position(app)
+    done = target.consumed(app)
     begun = store.open(VERDICTS).position(app)
     most = _MAX_COMMITS_OF_STREAMS if streaming else _MAX_COMMITS
     upto = begun if begun > done else min(pages.version, max(done, 0) + most)
@@ -131,7 +185,9 @@ def _promote_next_pages(
         return None
     new = with_context(pages, pages.changes(max(done, 0), upto), streaming)
     rows, unreadable = parse_what_can_be(parse, new, parse_error, streaming)
-    cleaned, repeats = _what_is_new(target, conform(table, rows).collect(engine="streaming"), new_rows)
+    cleaned, repeats, touched = _what_is_new(
+        target, conform(table, rows).collect(engine="streaming"), new_rows
+    )
     candidate = Candidate(
         batch_id=batch_id_of(app, done, upto),
         inputs=(pages.contract.name,),
@@ -139,9 +195,72 @@ def _promote_next_pages(
         begun={app: begun},
         rows=cleaned,
         repeats=repeats,
+        touched=touched,
         unreadable=unreadable,
     )
     return settle(store, target, candidate, judge, run)
+
+
+def _promote_next_of_share(
+    store: Store,
+    table: Table,
+    pages: StoredTable,
+    parse: Parse,
+    share: Share,
+    judge: Judge,
+    run: Run,
+    parse_error: type[MnemoError],
+) -> Promoted | None:
+    pages.refresh()
+    target = store.open(table)
+    app = share_name(position_name(table, pages), share.number)
+    done = target.position_of_share(position_name(table, pages), share.number)
+    begun = store.open(VERDICTS).position(app)
+    versions, upto = next_versions(share, done, begun)
+    if done >= upto:
+        return None
+    new = pages_of_share(pages, share, versions)
+    rows, unreadable = parse_what_can_be(parse, new, parse_error)
+    cleaned, repeats, touched = _what_is_new(
+        target, conform(table, rows).collect(engine="streaming"), new_rows
+    )
+    idle = share.idle if upto == share.upto else ()
+    candidate = Candidate(
+        batch_id=batch_id_of(app, done, upto),
+        inputs=(pages.contract.name,),
+        positions={app: upto},
+        consumed={share_name(position_name(table, pages), number): upto for number in idle},
+        begun={app: begun},
+        rows=cleaned,
+        repeats=repeats,
+        touched=touched,
+        unreadable=unreadable,
+    )
+    return settle(store, target, candidate, judge, run)
+
+
+def next_versions(share: Share, done: int, begun: int = -1) -> tuple[Sequence[int], int]:
+    """The commits of a share that come next, and up to where they bring it; a batch that has begun is finished."""
+    left = [version for version in share.versions if version > done]
+    if begun > done:
+        return [version for version in left if version <= begun], begun
+    return left[:_MAX_COMMITS], share.upto if len(left) <= _MAX_COMMITS else left[_MAX_COMMITS - 1]
+
+
+def pages_of_share(pages: StoredTable, share: Share, versions: Sequence[int]) -> pl.DataFrame:
+    """The pages that some commits brought, those of other shares left out."""
+    found = [pages.contract.schema.to_frame()]
+    found += [pages.changes(first - 1, last) for first, last in _runs(versions)]
+    whole = pl.concat(found)
+    subjects = [one for one in whole["subject"].unique() if share_of(one) == share.number]
+    return whole.filter(pl.col("subject").is_in(subjects))
+
+
+def _runs(versions: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each run of consecutive numbers."""
+    for _, run in groupby(enumerate(versions), key=lambda one: one[1] - one[0]):
+        numbers = [number for _, number in run]
+        yield numbers[0], numbers[-1]
 
 
 def _promote_model_once(store: Store, model: Model, judge: Judge, run: Run) -> Promoted | None:
@@ -152,7 +271,7 @@ def _promote_model_once(store: Store, model: Model, judge: Judge, run: Run) -> P
         return None
     scope = None if _was_blocked(store, model.table) else _dirtied(model, target, inputs)
     find = partial(new_builds, has_every_version=model.builds_every_version)
-    cleaned, repeats = _what_is_new(target, built(model, inputs, scope), find)
+    cleaned, repeats, touched = _what_is_new(target, built(model, inputs, scope), find)
     candidate = Candidate(
         batch_id=batch_id_of(model.table.name, *sorted(positions.items())),
         inputs=model.inputs,
@@ -160,6 +279,7 @@ def _promote_model_once(store: Store, model: Model, judge: Judge, run: Run) -> P
         begun=positions_of(store.open(VERDICTS), positions),
         rows=cleaned,
         repeats=repeats,
+        touched=touched,
     )
     return settle(store, target, candidate, judge, run)
 
@@ -295,12 +415,12 @@ def _what_is_new(
     target: StoredTable,
     conformed: pl.DataFrame,
     find: Callable[[Table, pl.DataFrame, pl.DataFrame], pl.DataFrame],
-) -> tuple[pl.DataFrame, int]:
-    """The conformed rows that the target does not hold yet, and how many came that it does."""
+) -> tuple[pl.DataFrame, int, frozenset[int]]:
+    """The conformed rows that the target does not hold yet, how many came that it does, and whose rows all were."""
     table = target.contract
     batch = with_gone(target, conformed)
     fresh = find(table, batch, stored_alike(table, target, batch))
-    return fresh, max(0, batch.height - fresh.height)
+    return fresh, max(0, batch.height - fresh.height), shares_of(batch, table.subject)
 
 
 def with_gone(target: StoredTable, batch: pl.DataFrame) -> pl.DataFrame:

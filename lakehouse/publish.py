@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import orjson
@@ -17,7 +17,10 @@ import polars as pl
 
 from lakehouse.conform import explain_reason
 from lakehouse.contract import Table
+from lakehouse.history import figures_said, read_past
+from lakehouse.measured import Measured, Stopwatch, Timed, measure
 from lakehouse.ops import QUARANTINE, VERDICTS
+from lakehouse.shares import SHARES, share_name
 from lakehouse.store import CommitConflict, Store, StoredTable
 from lakehouse.verdict import REASONS, REMARKS, Batch, Judge, Level, Verdict
 
@@ -47,6 +50,11 @@ class Promoted:
     quarantined_rows: int
     reasons: Mapping[str, int] = field(default_factory=dict)
     docs_key: str = ""
+    measured: Measured | None = field(default=None, repr=False)
+
+    def record(self) -> dict[str, object]:
+        """Flat, as the command line shows it; what was measured is in `ops.metrics`."""
+        return {name: value for name, value in vars(self).items() if name != "measured"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +74,14 @@ class Candidate:
     """The rows are the whole table: unless blocked, they take the place of all that is stored."""
     repeats: int = 0
     """How many good rows came that the target holds already."""
+    touched: frozenset[int] = frozenset(range(SHARES))
+    """The shares (`lakehouse.shares`) of the subjects that the batch was compared for with what is stored."""
 
 
 def settle(store: Store, target: StoredTable, candidate: Candidate, judge: Judge, run: Run) -> Promoted:
     """Judge, then commit verdict, quarantine and rows; each is left out where an earlier attempt has committed it."""
     table, rows = target.contract, candidate.rows
+    judge = timed = Timed(judge)
     verdict = None
     good = rows.clear()
     held = _unreadable_rows(candidate)
@@ -83,6 +94,7 @@ def settle(store: Store, target: StoredTable, candidate: Candidate, judge: Judge
                 frame=rows,
                 judged_at=run.now(),
                 repeats=candidate.repeats,
+                past=read_past(target),
             )
         )
         good, bad = _split(rows, verdict)
@@ -100,8 +112,9 @@ def settle(store: Store, target: StoredTable, candidate: Candidate, judge: Judge
         "code": run.code_version,
         "contract": table.fingerprint,
         "batch": candidate.batch_id,
+        **figures_said(table, good, run.now()),
     }
-    positions = {**candidate.positions, **candidate.consumed, _SERIAL: target.position(_SERIAL) + 1}
+    positions = {**candidate.positions, **candidate.consumed, **_serials(target, candidate)}
     rows_in_order = good.select(table.schema.names())
     if not candidate.is_rebuild:
         target.append(rows_in_order, positions=positions, said=said)
@@ -116,7 +129,29 @@ def settle(store: Store, target: StoredTable, candidate: Candidate, judge: Judge
         quarantined_rows=fresh,
         reasons=_count(held, good),
         docs_key=verdict.docs_key if verdict else "",
+        measured=measure(
+            table,
+            rows_in_order,
+            judged_rows=rows.height,
+            judging=timed.spent,
+            published_at=run.now(),
+        ),
     )
+
+
+def with_cost(promote: Callable[[], Promoted | None]) -> Promoted | None:
+    """What `promote` returns, with what all of it spent, waits for others included."""
+    watch = Stopwatch()
+    done = promote()
+    if done is None or done.measured is None:
+        return done
+    return replace(done, measured=replace(done.measured, whole=watch.read()))
+
+
+def _serials(target: StoredTable, candidate: Candidate) -> dict[str, int]:
+    """A counter for each share that the batch touched: of two commits that touch one, the later one looks again."""
+    names = [share_name(_SERIAL, number) for number in sorted(candidate.touched)]
+    return {name: target.position(name) + 1 for name in names}
 
 
 def hold_back(store: Store, table: Table, bad: pl.DataFrame, candidate: Candidate, run: Run) -> None:
@@ -149,14 +184,14 @@ def _unreadable_rows(candidate: Candidate) -> list[_Held]:
 
 
 def _hold(store: Store, table: Table, held: list[_Held], candidate: Candidate, run: Run) -> int:
-    """Put into quarantine what is not there yet; how much that is."""
+    """Put into quarantine what is not there yet, waiting or discarded; how much that is."""
     if not held:
         return 0
     quarantine = store.open(QUARANTINE)
     ids = pl.Series([one.content_id for one in held])
     alike = (
         pl.col("table") == table.name,
-        pl.col("status") == "held",
+        pl.col("status") != "released",
         pl.col("content_id").is_in(ids.implode()),
     )
     known = set(quarantine.scan().filter(*alike).select("content_id").collect()["content_id"])

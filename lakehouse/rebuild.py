@@ -155,7 +155,8 @@ def _without(table: Table, blocked: pl.DataFrame, rows: pl.DataFrame) -> pl.Data
 
 
 def _held(store: Store, table: Table) -> pl.DataFrame:
-    return held_rows(store).filter(pl.col("table") == table.name, pl.col("status") == "held")
+    """What waits or was discarded: neither comes in by the back door."""
+    return held_rows(store).filter(pl.col("table") == table.name, pl.col("status") != "released")
 
 
 def _nothing(table: Table) -> pl.DataFrame:

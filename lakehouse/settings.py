@@ -23,6 +23,8 @@ from lakehouse.errors import SettingsError
 _PREFIX = "MNEMO_"
 _EMBEDDED = "s3://lake/"
 _PROVIDER_SETTING = re.compile(r"MNEMO_[A-Z0-9_]+_(URL|API_KEY|LIMITS)")
+_ALERT_SECRET = re.compile(r"MNEMO_ALERT_[A-Z0-9_]+")
+"""What the file of `MNEMO_ALERTS` refers to; any other variable will do as well."""
 
 
 class Settings(BaseSettings):
@@ -60,7 +62,34 @@ class Settings(BaseSettings):
     retention_days: int = Field(
         7, ge=1, description="How far back time travel goes: upkeep keeps files and log entries this long."
     )
-    engine: str = Field("local", pattern=r"^local$", description="Where promotions run.")
+    engine: str = Field(
+        "local",
+        pattern=r"^(local|dask|dask://[^/]+:\d+)$",
+        description="Where promotions and backfills run: local; dask: a Dask cluster on this machine;"
+        " dask://host:port: that cluster.",
+    )
+    docs_url: str = Field(
+        "",
+        pattern=r"^(https?://[^@\s]+)?$",
+        description="Where people read the lake's folder `docs/` (Data Docs) over HTTP; links of runs go there.",
+    )
+    docs_retention_days: int = Field(
+        90,
+        ge=1,
+        description="How long Data Docs pages are kept; the newest of each table and those of held batches stay.",
+    )
+    metrics_file: Path | None = Field(
+        None,
+        description="Prometheus text file that each run replaces, for node_exporter's textfile collector.",
+    )
+    metrics_push_url: str = Field(
+        "",
+        pattern=r"^(https?://[^@\s]+)?$",
+        description="Address of a Prometheus Pushgateway that each run tells its figures.",
+    )
+    alerts: Path | None = Field(
+        None, description="YAML file of whom alerts go to (docs/alerts.md); empty: they are recorded only."
+    )
     providers: dict[str, SecretStr] = Field(default_factory=dict, exclude=True)
 
     @property
@@ -107,11 +136,7 @@ class Settings(BaseSettings):
 
 def load_settings() -> Settings:
     """Read and check all settings. Raises SettingsError naming every one that is unknown or wrong."""
-    named = {
-        name: value
-        for name, value in {**dotenv_values(".env"), **os.environ}.items()
-        if name.startswith(_PREFIX)
-    }
+    named = {name: value for name, value in environment().items() if name.startswith(_PREFIX)}
     _refuse_unknown(named)
     providers = {
         name: SecretStr(value) for name, value in named.items() if _PROVIDER_SETTING.fullmatch(name) and value
@@ -133,10 +158,16 @@ def load_settings() -> Settings:
     return settings
 
 
+def environment() -> dict[str, str | None]:
+    """The variables of the environment, and those of `.env` that it does not set."""
+    return {**dotenv_values(".env"), **os.environ}
+
+
 def _refuse_unknown(named: dict[str, str | None]) -> None:
     known = {f"{_PREFIX}{field.upper()}" for field in Settings.model_fields if field != "providers"}
     for name in sorted(named):
-        if name not in known and not _PROVIDER_SETTING.fullmatch(name) and not name.startswith("MNEMO_TEST_"):
+        is_ours = name in known or _PROVIDER_SETTING.fullmatch(name) or _ALERT_SECRET.fullmatch(name)
+        if not is_ours and not name.startswith("MNEMO_TEST_"):
             near = difflib.get_close_matches(name, known, n=2)
             raise SettingsError(
                 f"unknown setting {name}" + (f"; did you mean {' or '.join(near)}?" if near else "")

@@ -54,7 +54,7 @@ class Settled:
         if self._ledger and self._ledger.version != self._ledger_version:
             self._ledger_version = self._ledger.version
             self._settled.clear()
-            self._judged_upto = max(self._ledger.position(position_name(COVERAGE, self._pages)), 0)
+            self._judged_upto = max(self._ledger.consumed(position_name(COVERAGE, self._pages)), 0)
             self._waiting = {v: found for v, found in self._waiting.items() if v > self._judged_upto}
         after = max(self._read_upto, self._judged_upto)
         for version, said in self._pages.commits(after, self._pages.version):

@@ -36,6 +36,7 @@ from lakehouse.errors import Contention, ContractError, MnemoError, StoreUnavail
 from lakehouse.files import Files, open_files
 from lakehouse.layout import Difference, Layout, comment, declared, differences, fit
 from lakehouse.settings import Settings
+from lakehouse.shares import SHARES, share_name
 
 _PRIMITIVES: Mapping[type[pl.DataType], str] = {
     pl.String: "string",
@@ -231,6 +232,16 @@ class StoredTable:
         found = self.delta.transaction_version(app)
         return -1 if found is None else found
 
+    def position_of_share(self, app: str, number: int) -> int:
+        """The last position of one share, whether committed by itself or with all others."""
+        return max(self.position(app), self.position(share_name(app, number)))
+
+    def consumed(self, app: str) -> int:
+        """The last position that all of its shares have reached, together or each by itself."""
+        if self.position(share_name(app, 0)) < 0:
+            return self.position(app)
+        return min(self.position_of_share(app, number) for number in range(SHARES))
+
     def refresh(self) -> None:
         """See the newest version."""
         with self.store.errors():
@@ -363,6 +374,19 @@ class StoredTable:
             if one is not None
         ]
 
+    def appends(self, after: int, upto: int) -> list[tuple[int, dict[str, str]]] | None:
+        """As `commits`, but only of those that brought rows; None where the log no longer tells, or of a rewrite."""
+        if any(after < version <= upto for version in self._rewrites()):
+            return None
+        told = [(version, self._commit_info(version)) for version in range(after + 1, upto + 1)]
+        if any(one is None for _, one in told):
+            return None
+        return [
+            (version, {k.removeprefix("mnemo."): v for k, v in one.items() if k.startswith("mnemo.")})
+            for version, one in told
+            if one is not None and one.get("operation") == "WRITE"
+        ]
+
     def committed_at(self, version: int) -> datetime | None:
         """When a version was committed; None where its log entry is gone."""
         said = self._commit_info(version)
@@ -382,10 +406,15 @@ class StoredTable:
         actions = (orjson.loads(line) for line in entry.splitlines() if line.strip())
         return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
-    def set_where(self, predicate: str, changes: Mapping[str, str]) -> None:
-        """Set text columns of the rows that an SQL predicate selects, in one commit."""
+    def set_where(self, predicate: str, changes: Mapping[str, str | datetime]) -> None:
+        """Set columns of text or times of the rows that an SQL predicate selects, in one commit."""
+        # delta-rs puts text between quotes as it is.
+        safe: dict[str, Any] = {
+            name: value.replace("'", "''") if isinstance(value, str) else value
+            for name, value in changes.items()
+        }
         with self.store.errors():
-            self.delta.update(predicate=predicate, new_values=dict(changes))
+            self.delta.update(predicate=predicate, new_values=safe)
 
     @property
     def layout(self) -> Layout:

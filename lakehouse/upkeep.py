@@ -171,7 +171,7 @@ class _Keeper:
         for other in self.others:
             other.refresh()
         positions = {
-            other.contract.name: other.position(f"{other.contract.name}<-{self.stored.id}")
+            other.contract.name: other.consumed(f"{other.contract.name}<-{self.stored.id}")
             for other in self.others
         }
         known = {name: position for name, position in positions.items() if position >= 0}

@@ -13,6 +13,7 @@ from typing import Literal
 import polars as pl
 
 from lakehouse.contract import Severity, Table
+from lakehouse.history import PAST
 
 Level = Literal["passed", "warning", "blocked"]
 
@@ -26,7 +27,8 @@ class Batch:
 
     `frame` holds the table's columns and two lists of text: `reasons`, the critical rules a row breaks (such a row
     is never published), and `remarks`, the warnings. `repeats` rows beside them say only what is published already;
-    they count where shares are judged. `batch_id` names the input positions that it came from.
+    they count where shares are judged. `batch_id` names the input positions that it came from. `past` holds the figures
+    of the batches before (`lakehouse.history.PAST`).
     """
 
     batch_id: str
@@ -35,6 +37,7 @@ class Batch:
     frame: pl.DataFrame = field(repr=False)
     judged_at: datetime
     repeats: int = 0
+    past: pl.DataFrame = field(default_factory=PAST.to_frame, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ class Ingested:
     pages: int
     new_pages: int
     size_bytes: int
+    wall_s: float = 0.0
 
 
 def ingest(store: Store, feed: Feed, subject: str, window: Window, *, client: Client, run: Run) -> Ingested:

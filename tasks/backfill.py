@@ -11,6 +11,7 @@ from lakehouse.window import Window, parse_moment
 from sources.backfill import Report
 from sources.backfill_plan import Direction
 from tasks import session, work
+from tasks.report import record_figures
 
 _RETRIES = 2
 
@@ -29,6 +30,8 @@ def backfill_feed(
     """Fetch what of `start <= t < end` (ISO 8601, UTC) is not covered; running it again fetches what is left."""
     wanted = Window(parse_moment(start), parse_moment(end))
     plan = work.plan_backfill(feed, subjects, wanted, order)
-    report = work.carry_out(plan, session.new_run(flow_run.id), parallel=parallel)
-    create_table_artifact(key="backfill", description="What this run fetched", table=[report.record()])
-    return report
+    run = session.new_run(flow_run.id)
+    done = work.carry_out(plan, run, parallel=parallel)
+    record_figures(run, fetched=[done])
+    create_table_artifact(key="backfill", description="What this run fetched", table=[done.record()])
+    return done

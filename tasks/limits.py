@@ -44,7 +44,8 @@ class PrefectLimits:
                 _make(name, quota)
                 self._made.add(name)
         began = time.monotonic()
-        rate_limit(name, occupy=min(max(round(units * _TENTHS), 1), _MOST_UNITS * _TENTHS))
+        # Without `strict` a limit that somebody has deleted would be no limit at all, in silence.
+        rate_limit(name, occupy=min(max(round(units * _TENTHS), 1), _MOST_UNITS * _TENTHS), strict=True)
         if (waited_s := time.monotonic() - began) > _SHOWN_WAIT_S:
             log.warning("waited for a limit of Prefect", limit=name, wait_s=round(waited_s, 1))
 

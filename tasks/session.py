@@ -6,11 +6,11 @@ import atexit
 import threading
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from functools import cache, wraps
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import stamina
 import stamina.instrumentation
@@ -29,6 +29,7 @@ from tasks.limits import PrefectLimits, has_prefect_server
 log = structlog.get_logger()
 
 Made = TypeVar("Made")
+Opened = TypeVar("Opened", bound=AbstractContextManager[Any])
 
 _open = ExitStack()
 atexit.register(_open.close)
@@ -49,6 +50,12 @@ def once(make: Callable[[], Made]) -> Callable[[], Made]:
 def utc_now() -> datetime:
     """The clock of everything that is not a test."""
     return datetime.now(UTC)
+
+
+def keep_open(resource: Opened) -> Opened:
+    """Close it when the process ends; what was opened last is closed first."""
+    _open.enter_context(resource)
+    return resource
 
 
 @once

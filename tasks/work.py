@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
 
-from lakehouse import catalog
+from expectations.monitors import MONITORS, View, Watch
+from expectations.monitors import look_around as look
+from lakehouse import Lake, catalog
 from lakehouse import upkeep as maintenance
 from lakehouse.coverage import plan
 from lakehouse.gaps import settled_windows
-from lakehouse.ledger import promote_coverage, remembering
+from lakehouse.measured import Stopwatch
 from lakehouse.migrations import every_table
-from lakehouse.promotion import promote_model, promote_pages
 from lakehouse.publish import Promoted, Run
 from lakehouse.rebuild import rebuild_model, rebuild_pages
 from lakehouse.window import Window
 from sources import backfill, backfill_plan, registry
 from sources.errors import ParseError
 from sources.ingest import Ingested, ingest
-from sources.watchlist import Order
-from tasks import session
+from sources.watchlist import Order, read_watchlist
+from tasks import engine, jobs, session
 
 if TYPE_CHECKING:
     from sources.recorder.recording import Pulse
@@ -35,8 +37,10 @@ _TELL_EVERY_S = 60.0
 def fetch(order: Order, run: Run) -> Ingested:
     """Carry out one order."""
     feed = registry.feed(order.feed)
+    watch = Stopwatch()
     try:
-        return ingest(session.store(), feed, order.subject, order.window, client=session.client(), run=run)
+        done = ingest(session.store(), feed, order.subject, order.window, client=session.client(), run=run)
+        return replace(done, wall_s=round(watch.read().wall_s, 3))
     finally:
         session.client().tell_usage(every_s=_TELL_EVERY_S)
 
@@ -48,6 +52,19 @@ def plan_backfill(
     return backfill_plan.plan(
         session.store(), registry.feed(feed), subjects, wanted, client=session.client(), order=order
     )
+
+
+def backfill_on_cluster(
+    feed: str,
+    subjects: Sequence[str],
+    wanted: Window,
+    order: backfill_plan.Direction,
+    run: Run,
+    *,
+    parallel: int,
+) -> backfill.Report:
+    """Plan and fetch on the cluster, each subject by a worker."""
+    return jobs.backfill_subjects(feed, subjects, wanted, order, parallel=parallel, run=run)
 
 
 def carry_out(
@@ -70,7 +87,7 @@ def stream(
     channels: Sequence[str],
     seconds: float | None,
     run: Run,
-    metrics_port: int | None = None,
+    metrics_at: tuple[str, int] | None = None,
     beat: Callable[[Pulse], None] = lambda _: None,
 ) -> Pulse:
     """Record a live stream until a signal comes, or for so many seconds."""
@@ -81,7 +98,7 @@ def stream(
         subjects,
         channels=channels,
         seconds=seconds,
-        metrics_port=metrics_port,
+        metrics_at=metrics_at,
         store=session.store(),
         client=session.client(),
         run=run,
@@ -99,7 +116,8 @@ def missing(orders: Iterable[Order]) -> Iterator[Order]:
 
 def promote(table: str, run: Run) -> list[Promoted]:
     """Promote everything new into one table."""
-    done = list(_promote(table, run))
+    promoted = jobs.promote_on_cluster if engine.is_cluster() else jobs.promote_here
+    done = list(promoted(table, run))
     log.info(
         "promoted",
         table=table,
@@ -113,6 +131,13 @@ def promote(table: str, run: Run) -> list[Promoted]:
 def upkeep(run: Run, *, dry_run: bool) -> Iterator[maintenance.Upkept]:
     """Maintain every table that is stored, one after the other."""
     return maintenance.upkeep(session.store(), every_table(session.store()), run, dry_run=dry_run)
+
+
+def look_around(lake: Lake, now: datetime) -> Watch:
+    """What all monitors see of a lake; nothing is written. What the watchlist fetches up to now must not be stale."""
+    orders = read_watchlist(lake.settings, now=now)
+    rolling = {(order.feed, order.subject) for order in orders if order.window.end == now}
+    return look(View(lake=lake, now=now, rolling=rolling), MONITORS)
 
 
 def rebuild(table: str, run: Run) -> Promoted:
@@ -138,25 +163,3 @@ def rebuild(table: str, run: Run) -> Promoted:
         )
     log.info("rebuilt", table=table, level=done.level, published_rows=done.published_rows)
     return done
-
-
-def _promote(table: str, run: Run) -> Iterator[Promoted]:
-    from expectations.gate import Gate  # heavy: only where something is judged
-
-    contract = catalog.table(table)
-    judge = Gate(session.files()).judge
-    if table in catalog.models():
-        yield from promote_model(session.store(), catalog.models()[table], judge=judge, run=run)
-    for feed in registry.feeds_filling(table):
-        parse = remembering(feed.parse)
-        yield from promote_pages(
-            session.store(),
-            contract,
-            feed.bronze,
-            parse,
-            judge=judge,
-            run=run,
-            parse_error=ParseError,
-            streaming=feed.streaming,
-        )
-        promote_coverage(session.store(), replace(feed.source, parse=parse))

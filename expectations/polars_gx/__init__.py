@@ -17,6 +17,7 @@ from expectations.polars_gx.expectations import (
     ExpectColumnValuesToBeMultipleOf,
     ExpectGroupTotalsToBeBetween,
     ExpectRowsToKeepRule,
+    ExpectViewToHold,
 )
 from expectations.polars_gx.validate import validate
 
@@ -28,6 +29,7 @@ __all__ = [
     "ExpectColumnValuesToBeMultipleOf",
     "ExpectGroupTotalsToBeBetween",
     "ExpectRowsToKeepRule",
+    "ExpectViewToHold",
     "PolarsDatasource",
     "PolarsExecutionEngine",
     "PolarsFrameAsset",

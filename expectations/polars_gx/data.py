@@ -5,7 +5,7 @@ A value is missing when it is null or, in a column of floats, NaN: as on pandas.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,19 +13,31 @@ import polars as pl
 
 from expectations.polars_gx.errors import CannotJudge
 
+View = Callable[[pl.LazyFrame], pl.LazyFrame]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A frame or scan to be judged. `checks` holds what `ExpectRowsToKeepRule` checks, by the name of the rule."""
+    """A frame or scan to be judged.
+
+    `checks` holds what `ExpectRowsToKeepRule` checks, by the name of the rule; `views` what `ExpectViewToHold` looks
+    at, by the name of the view.
+    """
 
     frame: pl.LazyFrame
     schema: pl.Schema
     checks: Mapping[str, pl.Expr] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, frame: pl.DataFrame | pl.LazyFrame, checks: Mapping[str, pl.Expr] | None = None) -> Data:
+    def of(
+        cls,
+        frame: pl.DataFrame | pl.LazyFrame,
+        checks: Mapping[str, pl.Expr] | None = None,
+        views: Mapping[str, View] | None = None,
+    ) -> Data:
         """Neither a frame nor a scan is read yet, but for a scan's schema."""
-        return cls(frame=frame.lazy(), schema=frame.collect_schema(), checks=checks or {})
+        return cls(frame=frame.lazy(), schema=frame.collect_schema(), checks=checks or {}, views=views or {})
 
     def dtype(self, column: str) -> pl.DataType:
         """The type of a column. Raises CannotJudge where there is none of that name."""

@@ -16,6 +16,7 @@ _ROWS = "table.row_count"
 _RULE = "rows.broken_rule"
 _TOTALS = "group_totals.between"
 _TYPES = "table.column_types"
+_VIEW = "view.broken"
 
 
 class ExpectColumnValuesToBeMultipleOf(ColumnMapExpectation):  # type: ignore[misc] # the library is read without types
@@ -122,6 +123,31 @@ class ExpectRowsToKeepRule(BatchExpectation):  # type: ignore[misc]
         return _of_share(self, metrics, runtime_configuration, name=_RULE, elements=metrics[_ROWS])
 
 
+class ExpectViewToHold(BatchExpectation):  # type: ignore[misc]
+    """At least the share `mostly` of the rows of a view of the frame holds, as its boolean column `holds` says.
+
+    The view is a function from lazy frame to lazy frame that is given to `validate` under that name, or `query`: Polars
+    SQL over `self`, such as `select venue, median(price) < 10 as holds from self group by venue`. A row for which
+    `holds` is null is not judged; the other columns are its example.
+    """
+
+    view: str
+    query: str | None = None
+    mostly: float = 1.0
+
+    metric_dependencies: ClassVar[tuple[str, ...]] = tuple(
+        f"{_VIEW}.{name}" for name in ("filtered_row_count", "unexpected_count", "unexpected_values")
+    )
+    success_keys: ClassVar[tuple[str, ...]] = ("view", "query", "mostly")
+    args_keys: ClassVar[tuple[str, ...]] = ("view",)
+
+    def _validate(
+        self, metrics: dict[str, Any], runtime_configuration: dict[str, Any] | None = None, **_: object
+    ) -> dict[str, Any]:
+        judged = metrics[f"{_VIEW}.filtered_row_count"]
+        return _of_share(self, metrics, runtime_configuration, name=_VIEW, elements=judged)
+
+
 class ExpectColumnTypesToFitContract(BatchExpectation):  # type: ignore[misc]
     """The columns are the named ones, in that order, each of its Polars type (as text); `beside` may be there too."""
 
@@ -150,6 +176,7 @@ CUSTOM_METRICS: dict[str, tuple[str, ...]] = {
     "column_values.gap": ("max_gap", "group_by"),
     _TOTALS: ("column", "group_by", "min_value", "max_value"),
     _RULE: ("rule", "sql"),
+    _VIEW: ("view", "query"),
 }
 """What tells two metrics of that name apart, for the library's registry."""
 

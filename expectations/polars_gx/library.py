@@ -24,11 +24,12 @@ with warnings.catch_warnings():
     )
     from great_expectations.core.metric_function_types import MetricFunctionTypes
     from great_expectations.core.run_identifier import RunIdentifier
+    from great_expectations.data_context.store.tuple_store_backend import TupleStoreBackend
     from great_expectations.datasource.fluent import BatchRequest
     from great_expectations.datasource.fluent.batch_identifier_util import make_batch_identifier
     from great_expectations.datasource.fluent.constants import _DATA_CONNECTOR_NAME
     from great_expectations.datasource.fluent.interfaces import Batch, DataAsset, Datasource
-    from great_expectations.exceptions import MetricResolutionError
+    from great_expectations.exceptions import InvalidKeyError, MetricResolutionError
     from great_expectations.exceptions.exceptions import BuildBatchRequestError
     from great_expectations.execution_engine import ExecutionEngine
     from great_expectations.expectations.expectation import (
@@ -82,6 +83,7 @@ __all__ = [
     "ExpectationSuite",
     "ExpectationSuiteValidationResult",
     "IDDict",
+    "InvalidKeyError",
     "LegacyBatchDefinition",
     "MetricFunctionTypes",
     "MetricProvider",
@@ -93,6 +95,7 @@ __all__ = [
     "RowColumn",
     "RunIdentifier",
     "RuntimeDataBatchSpec",
+    "TupleStoreBackend",
     "ValidationResultsPageRenderer",
     "deserialize_row_condition",
     "format_map_output",

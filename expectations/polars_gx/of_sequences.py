@@ -1,16 +1,18 @@
-"""Rules for which a row is judged beside others: order, gaps, repeats, distance from the mean, totals of groups."""
+"""Rules for which a row is judged beside others: order, gaps, repeats, distance from the mean, groups, views."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from expectations.polars_gx.condition import Condition, Rule
-from expectations.polars_gx.data import Data
+from expectations.polars_gx.data import Data, View
+from expectations.polars_gx.errors import CannotJudge
 from expectations.polars_gx.literals import is_number, require
 from expectations.polars_gx.question import Question
 
 GAP = "gap_before"
 TOTAL = "total"
+HOLDS = "holds"
 
 
 def _out_of_order(sign: int) -> Rule:
@@ -62,6 +64,29 @@ def _total_outside(asked: Question) -> Condition:
         shown=(*groups, TOTAL),
         is_row_by_row=False,
     )
+
+
+def _unlike_view(asked: Question) -> Condition:
+    """Rows of a view, not of the frame."""
+    name, query = asked.values["view"], asked.values.get("query")
+    view = asked.data.views.get(name) or (_queried(query) if query else None)
+    if view is None:
+        raise CannotJudge(f"nothing was given to look at as the view {name}")
+    seen = view(asked.data.frame)
+    schema = seen.collect_schema()
+    if schema.get(HOLDS) != pl.Boolean:
+        raise CannotJudge(f"the view {name} has no boolean column {HOLDS}, only {', '.join(schema)}")
+    return Condition(
+        within=(),
+        arrange=lambda _: seen,
+        unexpected=~pl.col(HOLDS),
+        shown=tuple(name for name in schema if name != HOLDS),
+        is_row_by_row=False,
+    )
+
+
+def _queried(query: str) -> View:
+    return lambda rows: rows.sql(query)
 
 
 def _far_from_mean(asked: Question) -> Condition:
@@ -122,4 +147,5 @@ RULES: dict[str, Rule] = {
     "column_values.unique": _repeated_value,
     "compound_columns.unique": _repeated_key,
     "group_totals.between": _total_outside,
+    "view.broken": _unlike_view,
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from expectations.polars_gx.data import Data, Request
+from expectations.polars_gx.data import Data, Request, View
 from expectations.polars_gx.errors import CannotJudge
 from expectations.polars_gx.library import (
     BatchExpectation,
@@ -38,15 +38,17 @@ def validate(
     frame: pl.DataFrame | pl.LazyFrame,
     *,
     checks: Mapping[str, pl.Expr] | None = None,
+    views: Mapping[str, View] | None = None,
     meta: Mapping[str, Any] | None = None,
     result_format: Mapping[str, Any] = SUMMARY,
 ) -> ExpectationSuiteValidationResult:
     """The library's validation result of the suite on the frame or scan, its results in the order of the suite.
 
     `checks` holds, by the name of the rule, what `ExpectRowsToKeepRule` is to check; a check that is null counts as
-    kept. NaN counts as missing. Raises CannotJudge, naming the expectation, for what has no rule on Polars.
+    kept. `views` holds, by the name of the view, what `ExpectViewToHold` is to look at. NaN counts as missing. Raises
+    CannotJudge, naming the expectation, for what has no rule on Polars.
     """
-    data, expectations = Data.of(frame, checks), list(suite.expectations)
+    data, expectations = Data.of(frame, checks, views), list(suite.expectations)
     asked = [_asked(expectation, result_format) for expectation in expectations]
     values = iter(measure(data, [request for wanted in asked for request in wanted.values()]))
     metrics = [{name: next(values) for name in wanted} for wanted in asked]

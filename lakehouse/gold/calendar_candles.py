@@ -13,6 +13,7 @@ import polars as pl
 
 from lakehouse.bars import BAR_RULES
 from lakehouse.contract import Table
+from lakehouse.expects import Apart
 from lakehouse.gold import candles
 from lakehouse.intervals import CALENDAR, end_of
 from lakehouse.model import Inputs, Model, Reach, Row
@@ -34,6 +35,13 @@ TABLE = Table(
     subject=candles.TABLE.subject,
     owner="market-data",
     rules=BAR_RULES,
+    expects=(
+        Apart(
+            name="bars_apart",
+            meaning="No bar begins before the one before it is over",
+            within=candles.TABLE.subject,
+        ),
+    ),
 )
 
 

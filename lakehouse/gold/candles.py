@@ -18,8 +18,9 @@ from datetime import timedelta
 
 import polars as pl
 
-from lakehouse.bars import BAR_RULES
+from lakehouse.bars import BAR_RULES, BARS_ON_GRID
 from lakehouse.contract import Column, Table
+from lakehouse.expects import FinerBarsAddUp, PeersAgree
 from lakehouse.fields import (
     CLOSE,
     EVENT_AT,
@@ -127,6 +128,31 @@ TABLE = Table(
     owner="market-data",
     partition_by=("venue", "interval"),
     rules=BAR_RULES,
+    expects=(
+        BARS_ON_GRID,
+        FinerBarsAddUp(
+            name="minutes_make_hours",
+            meaning="An hour has the highest high, the lowest low and the volume of its minutes",
+            finer="1m",
+            coarser="1h",
+        ),
+        FinerBarsAddUp(
+            name="hours_make_days",
+            meaning="A day has the highest high, the lowest low and the volume of its hours",
+            finer="1h",
+            coarser="1d",
+        ),
+        PeersAgree(
+            name="venues_agree",
+            meaning="A venue's closes are usually within 5% of the median of all venues in the same minute",
+            value="close",
+            peer="venue",
+            market=("instrument_id",),
+            moment="open_at",
+            where={"interval": "1m", "is_empty": False},
+            bound_bps=500,
+        ),
+    ),
 )
 
 

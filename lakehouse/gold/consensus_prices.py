@@ -36,6 +36,7 @@ import polars as pl
 from lakehouse.asof import MOMENT, drop_repeats, versions_at
 from lakehouse.contract import Column, Table
 from lakehouse.exact import AMOUNT_DECIMALS, PRODUCT_DECIMALS, exact, inexact
+from lakehouse.expects import Level, Levels
 from lakehouse.fields import CLOSE, EVENT_AT, INGESTED_AT, INSTRUMENT_ID, KNOWN_AT, OPEN_AT, VOLUME
 from lakehouse.gold import candles
 from lakehouse.model import Inputs, Model, Reach, Row
@@ -117,6 +118,15 @@ TABLE = Table(
     key=("instrument_id", "open_at", "known_at"),
     subject=("instrument_id",),
     owner="market-data",
+    expects=(
+        Levels(
+            name="venues_agree",
+            meaning="The venues that make a price are usually within 2% of it",
+            value="dispersion_bps",
+            subject=("instrument_id",),
+            bounds=(Level(starts="", lower=0, upper=200),),
+        ),
+    ),
 )
 
 

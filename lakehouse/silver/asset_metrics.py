@@ -5,6 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.contract import Column, Table
+from lakehouse.expects import LikePast
 from lakehouse.fields import EVENT_AT, KNOWN_AT_BASIS, PROVENANCE, VALUE
 
 TABLE = Table(
@@ -32,5 +33,14 @@ TABLE = Table(
     key=("asset", "metric", "frequency", "event_at", "known_at"),
     subject=("asset", "metric", "frequency"),
     owner="on-chain",
+    expects=(
+        LikePast(
+            name="like_past",
+            meaning="Values are within a hundredfold of those of the weeks around, rows a day within a tenfold",
+            rows_factor=10,
+            levels={"value": 100},
+            rows=10,
+        ),
+    ),
     freshness=timedelta(days=3),
 )

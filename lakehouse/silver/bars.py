@@ -6,6 +6,7 @@ import polars as pl
 
 from lakehouse.bars import BAR_RULES
 from lakehouse.contract import Column, Table
+from lakehouse.expects import Apart, LikePast
 from lakehouse.fields import (
     CLOSE,
     EVENT_AT,
@@ -80,5 +81,19 @@ TABLE = Table(
     subject=("provider", "symbol", "interval"),
     owner="market-data",
     rules=BAR_RULES,
+    expects=(
+        Apart(
+            name="bars_apart",
+            meaning="No bar begins before the one before it is over",
+            within=("provider", "symbol", "interval"),
+        ),
+        LikePast(
+            name="like_past",
+            meaning="Bars a day and closes are within a tenfold of those of the weeks around, volumes a hundredfold",
+            rows_factor=10,
+            levels={"close": 10, "volume": 100},
+            rows=30,
+        ),
+    ),
     freshness=timedelta(days=5),
 )

@@ -6,7 +6,12 @@ import polars as pl
 
 from lakehouse.contract import Column, Rule, Table
 from lakehouse.fields import EVENT_AT, EVENT_DATE, INSTRUMENT_ID, PROVENANCE, VENUE
-from lakehouse.silver.book_updates import FRAME_COLUMNS, SEQUENCE_COLUMNS, VALIDITY_COLUMNS
+from lakehouse.silver.book_updates import (
+    FRAME_COLUMNS,
+    SEQUENCE_COLUMNS,
+    SEQUENCE_RISES,
+    VALIDITY_COLUMNS,
+)
 
 TABLE = Table(
     name="silver.book_orders",
@@ -71,5 +76,6 @@ TABLE = Table(
             reason="a resting order lacks its side, price or amount",
         ),
     ),
+    expects=(SEQUENCE_RISES,),
     freshness=timedelta(days=2),
 )

@@ -5,6 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.contract import Column, Rule, Table
+from lakehouse.expects import InOrder
 from lakehouse.fields import EVENT_AT, EVENT_DATE, INSTRUMENT_ID, PROVENANCE, VENUE
 
 _LEVELS = pl.List(pl.Float64())
@@ -46,6 +47,14 @@ VALIDITY_COLUMNS = (
         values=("snapshot", "checksum", "sequence", "none"),
         doc="What proves it: the venue sent it whole; its checksum; no number missing; nothing.",
     ),
+)
+SEQUENCE_RISES = InOrder(
+    name="sequence_rises",
+    meaning="The venue's number of a change is never below that of the change before on its connection",
+    column="last_sequence",
+    within=("venue", "instrument_id", "connection_id"),
+    order_by=("frame", "part"),
+    unless="is_snapshot",
 )
 
 
@@ -96,5 +105,6 @@ TABLE = Table(
             reason="a side has more prices than amounts, or fewer",
         ),
     ),
+    expects=(SEQUENCE_RISES,),
     freshness=timedelta(days=2),
 )

@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
-from lakehouse.bars import BAR_RULES
+from lakehouse.bars import BAR_RULES, BARS_ON_GRID
 from lakehouse.contract import Table
+from lakehouse.expects import LikePast
 from lakehouse.fields import (
     CLOSE,
     EVENT_AT,
@@ -45,5 +46,15 @@ TABLE = Table(
     owner="market-data",
     partition_by=("venue", "interval"),
     rules=BAR_RULES,
+    expects=(
+        BARS_ON_GRID,
+        LikePast(
+            name="like_past",
+            meaning="Bars a day and closes are within a tenfold of those of the weeks around, volumes a hundredfold",
+            rows_factor=10,
+            levels={"close": 10, "volume": 100},
+            rows=30,
+        ),
+    ),
     freshness=timedelta(days=2),
 )

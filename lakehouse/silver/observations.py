@@ -5,9 +5,23 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.contract import Column, Rule, Table
+from lakehouse.expects import Level, Levels
 from lakehouse.fields import EVENT_AT, KNOWN_AT_BASIS, PROVENANCE, SERIES_ID, VALUE
 
 ARCHIVED = "archived"
+
+_LEVELS = (
+    # Dollars of credit outside the United States: 2e12 in 2000, 1.5e13 in 2025; the banks' loans about half of it.
+    Level(starts="bis/WS_GLI/Q.USD.3P.N.A.I.B.USD/", lower=1e12, upper=1e14),
+    Level(starts="bis/WS_GLI/Q.USD.3P.N.B.I.G.USD/", lower=1e11, upper=1e14),
+    # Billions of dollars: 200 after 1945, 30,000 now.
+    Level(starts="fred/GDP/", lower=100, upper=1e6),
+    # Percent.
+    Level(starts="alphavantage/FEDERAL_FUNDS_RATE/", lower=-5, upper=50),
+    Level(starts="alphavantage/TREASURY_YIELD", lower=-5, upper=50),
+    Level(starts="alphavantage/UNEMPLOYMENT/", lower=0.5, upper=50),
+)
+"""Wide enough for any period, too narrow for a wrong power of a thousand."""
 
 TABLE = Table(
     name="silver.observations",
@@ -46,6 +60,17 @@ TABLE = Table(
             >= pl.col("period_start").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
             reason="the value was known before its period began",
             severity="warning",
+        ),
+    ),
+    expects=(
+        Levels(
+            name="levels_of_known_series",
+            meaning="Series whose size is known are in the unit that they are said to be in: their median is plausible",
+            severity="critical",
+            value="value",
+            times_ten_to="unit_multiplier",
+            subject=("provider", "series_id"),
+            bounds=_LEVELS,
         ),
     ),
     freshness=timedelta(days=10),

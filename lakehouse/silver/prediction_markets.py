@@ -5,6 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.contract import UTC_US, Column, Table
+from lakehouse.expects import SumsUp
 from lakehouse.fields import EVENT_AT, PROVENANCE
 from lakehouse.silver.instruments import ASSET_PATTERN
 
@@ -153,5 +154,16 @@ TABLE = Table(
     key=("market_id", "token_id", "known_at"),
     subject=("market_id",),
     owner="prediction",
+    expects=(
+        SumsUp(
+            name="prices_sum_to_one",
+            meaning="The prices of all outcomes of a market add up to 1 within 0.05",
+            column="price",
+            over=("market_id", "known_at"),
+            part="outcome_index",
+            to=1.0,
+            tolerance=0.05,
+        ),
+    ),
     freshness=timedelta(days=2),
 )

@@ -5,6 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.contract import Column, Table
+from lakehouse.expects import CountedIds, LikePast
 from lakehouse.fields import EVENT_AT, EVENT_DATE, INSTRUMENT_ID, PROVENANCE, VENUE
 
 TABLE = Table(
@@ -37,5 +38,19 @@ TABLE = Table(
     subject=("venue", "instrument_id"),
     owner="market-data",
     partition_by=("venue", "event_date"),
+    expects=(
+        CountedIds(
+            name="ids_without_holes",
+            meaning="Where a venue's ids count trades, none is missing between two trades of a page",
+            id="trade_id",
+            within=("venue", "instrument_id"),
+        ),
+        LikePast(
+            name="like_past",
+            meaning="Trades a day and amounts are within a hundredfold of those of the weeks around, prices a tenfold",
+            rows_factor=100,
+            levels={"price": 10, "amount": 100},
+        ),
+    ),
     freshness=timedelta(days=2),
 )

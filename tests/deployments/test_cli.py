@@ -108,7 +108,7 @@ def test_what_is_covered_is_told_with_its_proof_and_not_fetched_again(mnemo):
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
-        (["tabels"], "did you mean tables?"),
+        (["tabels"], "did you mean tables"),
         (["quarantine", "lst"], "did you mean list"),
         (["show", "silver.trade"], "did you mean silver.trades"),
         (["promote", "gold.candle"], "did you mean gold.candles"),

@@ -12,6 +12,7 @@ from expectations.polars_gx import (
     ExpectColumnValuesToBeInOrder,
     ExpectColumnValuesToBeMultipleOf,
     ExpectGroupTotalsToBeBetween,
+    ExpectViewToHold,
     validate,
 )
 from expectations.polars_gx.library import ExpectationSuite, RowColumn
@@ -141,3 +142,42 @@ def test_some_rows_may_be_unexpected():
 def test_what_makes_no_sense_is_an_error(expectation):
     with pytest.raises(CannotJudge):
         judged(expectation, text=["a"], n=[1])
+
+
+BY_VENUE = "select venue, max(price) as top, max(price) < 10 as holds from self group by venue order by venue"
+PRICES = {"venue": ["a", "a", "b", "c"], "price": [1.0, 20.0, 2.0, None]}
+
+
+def test_a_view_may_be_a_query_and_its_rows_are_judged_where_they_hold_or_not():
+    found = judged(ExpectViewToHold(view="by venue", query=BY_VENUE), **PRICES)
+    assert not found.success
+    assert found.result["partial_unexpected_list"] == [{"venue": "a", "top": 20.0}]
+    assert (found.result["element_count"], found.result["unexpected_count"]) == (2, 1)
+
+
+@pytest.mark.parametrize(("mostly", "passes"), [(0.5, True), (0.6, False)])
+def test_a_share_of_a_views_rows_may_not_hold(mostly, passes):
+    expectation = ExpectViewToHold(view="by venue", query=BY_VENUE, mostly=mostly)
+    assert judged(expectation, **PRICES).success is passes
+
+
+def test_a_view_may_be_a_function_of_the_frame():
+    def steps(rows):
+        return rows.sort("n").select("n", holds=pl.col("n").diff() == 1)
+
+    suite = ExpectationSuite(name="s", expectations=[ExpectViewToHold(view="steps")])
+    (found,) = validate(suite, pl.DataFrame({"n": [7, 5, 4, 1]}), views={"steps": steps}).results
+    assert found.result["partial_unexpected_list"] == [4, 7]
+
+
+def test_a_view_without_rows_to_judge_is_as_expected():
+    assert judged(ExpectViewToHold(view="v", query="select null::boolean as holds from self"), n=[1]).success
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"query": "select n from self"}, {"query": "select n as holds from self"}, {"query": "nonsense"}],
+)
+def test_a_view_that_nobody_gave_or_that_says_nothing_is_an_error(said):
+    with pytest.raises(CannotJudge):
+        judged(ExpectViewToHold(view="v", **said), n=[1])

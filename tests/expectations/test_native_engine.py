@@ -6,7 +6,12 @@ from itertools import count
 import polars as pl
 import pytest
 
-from expectations.polars_gx import ExpectColumnGapsToBeAtMost, ExpectGroupTotalsToBeBetween, validate
+from expectations.polars_gx import (
+    ExpectColumnGapsToBeAtMost,
+    ExpectGroupTotalsToBeBetween,
+    ExpectViewToHold,
+    validate,
+)
 from expectations.polars_gx.library import BuildBatchRequestError, ExpectationSuite, RowColumn, gx, gxe
 
 FRAME = pl.DataFrame({"n": [1.0, -1.0, None, 9.0], "t": ["a", "b", "b", "a"]})
@@ -22,6 +27,7 @@ def wanted():
         gxe.ExpectTableRowCountToEqual(value=4),
         ExpectColumnGapsToBeAtMost(column="n", max_gap=5),
         ExpectGroupTotalsToBeBetween(column="n", group_by=["t"], min_value=0, max_value=10),
+        ExpectViewToHold(view="top", query="select max(n) as top, max(n) < 5 as holds from self"),
     ]
 
 
