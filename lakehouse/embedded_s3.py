@@ -1,5 +1,7 @@
 """The S3 server that is started when no other is named: SeaweedFS from its wheel, on loopback, with its own keys.
 
+One pair of keys writes, another only reads; neither reaches a bucket but its own.
+
 All processes that use one home folder share one server. Each holds a shared lock on `users.lock` while it works;
 the one that finds itself the last stops the server. A killed process drops its lock with its life, so that nothing
 has to be cleaned up by hand.
@@ -22,7 +24,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ _PORTS = 15
 _START_S = 30.0
 _STOP_S = 15.0
 _SOCKET_FOLDER_LENGTH = 80
+_KEY_BYTES = {"access_key": 10, "secret_key": 20, "reader_access_key": 10, "reader_secret_key": 20}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,12 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def reader_keys(self) -> tuple[str, str]:
+        """Access and secret key that read and list the bucket, and nothing else."""
+        kept = json.loads((self.folder / "keys.json").read_text())
+        return kept["reader_access_key"], kept["reader_secret_key"]
+
+    @property
     def pid(self) -> int:
         """Its process; good only while the server holds its lock (see `_is_alive`)."""
         return int((self.folder / "server.pid").read_text())
@@ -63,18 +72,22 @@ _children: list[subprocess.Popen[bytes]] = []
 def ensure_running(home: Path, *, bucket: str) -> Server:
     """The server of this home folder, started if need be, and kept until this process ends.
 
-    Raises StoreUnavailable, naming the log, when it does not come up.
+    One that has died meanwhile is started again, at the same address. Raises StoreUnavailable, naming the log, when it
+    does not come up.
     """
     folder = (home / "s3").resolve()
-    if folder in _held:
+    if folder in _held and _is_alive(folder):
         return _held[folder][0]
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / "start.lock"):
         server = _find_or_start(folder, bucket)
-        users = (folder / "users.lock").open("a")
-        fcntl.flock(users, fcntl.LOCK_SH)
+        if folder not in _held:
+            users: IO[str] = (folder / "users.lock").open("a")
+            fcntl.flock(users, fcntl.LOCK_SH)
+            atexit.register(release, home)
+        else:
+            users = _held[folder][1]
     _held[folder] = (server, users)
-    atexit.register(release, home)
     return server
 
 
@@ -87,17 +100,34 @@ def release(home: Path, *, wait: bool = False) -> None:
     held = _held.pop(folder, None)
     if held is None:
         return
-    server, users = held
+    _, users = held
     with users, _locked(folder / "start.lock"):
-        try:
-            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        (folder / "stopping").touch()
-        if _is_alive(folder):
-            os.kill(server.pid, signal.SIGTERM)
+        _stop_as_last_user(folder, users)
     if wait:
         _wait_ended(folder)
+
+
+def stop_unused(home: Path) -> None:
+    """Stop a server whose users were all killed, so that none of them could; returns when it has ended."""
+    folder = (home / "s3").resolve()
+    if not (folder / "server.json").exists():
+        return
+    with (folder / "users.lock").open("a") as users, _locked(folder / "start.lock"):
+        is_stopping = _stop_as_last_user(folder, users)
+    if is_stopping:
+        _wait_ended(folder)
+
+
+def _stop_as_last_user(folder: Path, users: IO[str]) -> bool:
+    """Tell the server to stop unless others use it; with the start lock held."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    (folder / "stopping").touch()
+    if _is_alive(folder):
+        os.kill(_recorded(folder).pid, signal.SIGTERM)
+    return True
 
 
 def _find_or_start(folder: Path, bucket: str) -> Server:
@@ -127,7 +157,10 @@ def _is_alive(folder: Path) -> bool:
 def _start(folder: Path, bucket: str) -> None:
     """Start the server; all that others need to find it is written before it lives."""
     port = _free_port(_last_port(folder))
-    _write_private(folder / "server.json", {"port": port, **_keys(folder)})
+    keys = _keys(folder)
+    _write_private(folder / "s3.json", {"identities": list(_identities(keys, bucket))})
+    ours = {name: keys[name] for name in ("access_key", "secret_key")}
+    _write_private(folder / "server.json", {"port": port, **ours})
     (folder / "stopping").unlink(missing_ok=True)
     (folder / "logs").mkdir(exist_ok=True)
     say_pid_then_run = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(folder / "server.pid")]
@@ -197,22 +230,29 @@ def _socket_folder(folder: Path) -> Path:
 
 
 def _keys(folder: Path) -> dict[str, str]:
-    """Keys made at the first start, with the configuration that lets in nobody else."""
+    """Keys made at the first start, and those that a home folder of an earlier version has not."""
     path = folder / "keys.json"
-    if not path.exists():
-        keys = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
-        credentials = [{"accessKey": keys["access_key"], "secretKey": keys["secret_key"]}]
-        actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        _write_private(
-            folder / "s3.json",
-            {"identities": [{"name": "mnemo", "credentials": credentials, "actions": actions}]},
-        )
+    kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    if not kept:
         signing = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
         lines = [f'[{section}]\nkey = "{secrets.token_hex(16)}"\n' for section in signing]
         _write_private(folder / "security.toml", "\n".join(lines))
+    keys = {name: kept.get(name) or secrets.token_hex(length) for name, length in _KEY_BYTES.items()}
+    if keys != kept:
         _write_private(path, keys)
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
+    return keys
+
+
+def _identities(keys: Mapping[str, str], bucket: str) -> Iterator[dict[str, object]]:
+    """Who is let in, and to what; nobody else is."""
+    allowed = {"": ("Read", "Write", "List", "Tagging"), "reader_": ("Read", "List")}
+    for role, actions in allowed.items():
+        pair = {"accessKey": keys[f"{role}access_key"], "secretKey": keys[f"{role}secret_key"]}
+        yield {
+            "name": f"mnemo_{role}".rstrip("_"),
+            "credentials": [pair],
+            "actions": [f"{action}:{bucket}" for action in actions],
+        }
 
 
 def _write_private(path: Path, content: object) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from lakehouse.coverage import read_records, received
-from lakehouse.gaps import settled_windows
+from lakehouse.gaps import settled_by_subject
 from lakehouse.ledger import Source
 from lakehouse.ops import COVERAGE
 from lakehouse.promotion import position_name
@@ -37,14 +38,19 @@ class Settled:
 
     def windows(self, subject: str) -> list[Window]:
         """The windows of a subject that need not be asked for, by now; they may overlap."""
+        return self.windows_of([subject])[subject]
+
+    def windows_of(self, subjects: Collection[str]) -> dict[str, list[Window]]:
+        """The same of several subjects, in one look."""
         with self._lock:
             self._look()
-            if subject not in self._settled:
-                self._settled[subject] = settled_windows(self.store, self.source.feed, subject)
-            waiting = [
-                window for by_subject in self._waiting.values() for window in by_subject.get(subject, ())
-            ]
-            return [*self._settled[subject], *waiting]
+            if unknown := [one for one in subjects if one not in self._settled]:
+                self._settled.update(settled_by_subject(self.store, self.source.feed, unknown))
+            return {one: [*self._settled[one], *self._waiting_of(one)] for one in subjects}
+
+    def _waiting_of(self, subject: str) -> Iterator[Window]:
+        for by_subject in self._waiting.values():
+            yield from by_subject.get(subject, ())
 
     def _look(self) -> None:
         self._pages = _newest(self._pages) or self.store.find(self.source.bronze)

@@ -104,11 +104,8 @@ def plan(
             f"{feed.name} tells only what holds now: there is no past to fetch; use `mnemo ingest`"
         )
     past = Window(wanted.start, min(wanted.end, max(client.now(), wanted.start + timedelta(microseconds=1))))
-    settled = Settled(store, feed.source)
-    cells = {
-        subject: list(_cells(feed, subject, past, settled.windows(subject)))
-        for subject in dict.fromkeys(subjects)
-    }
+    settled = Settled(store, feed.source).windows_of(dict.fromkeys(subjects))
+    cells = {subject: list(_cells(feed, subject, past, windows)) for subject, windows in settled.items()}
     in_order = sorted(
         (cell for found in cells.values() for cell in found),
         key=lambda cell: cell.window.start,
