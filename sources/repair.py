@@ -22,6 +22,7 @@ from lakehouse.store import Store
 from lakehouse.streamed import Streamed
 from lakehouse.window import Window
 from sources.feed import Feed
+from sources.stream import UNPROVEN
 
 log = structlog.get_logger()
 
@@ -67,7 +68,7 @@ class Repairs:
 
     def miss(self, claim: Streamed) -> None:
         """A stretch of a stream that was not received whole; only trades can be asked for again."""
-        if claim.channel == "trades":
+        if claim.channel == "trades" and claim.claim.proof != UNPROVEN:
             self._missed.put(claim)
 
     def add(self, orders: Iterable[Order]) -> None:
@@ -121,7 +122,7 @@ def left_open(store: Store, feeds: Iterable[Feed], subjects: Iterable[str], now:
         (str(subject), interval.window)
         for (subject,), told in rows.group_by("subject", maintain_order=True)
         for interval in resolve(statements(told))
-        if interval.status not in COVERED and interval.status != "unavailable"
+        if interval.status not in COVERED and interval.status != "unavailable" and interval.proof != UNPROVEN
     ]
 
 

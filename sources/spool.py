@@ -2,12 +2,12 @@
 
 Records are counted from 0 for as long as the folder lives. They lie in segments. A segment begins with a memo: what the
 owner must know of all the records before it, which may be gone. A record is its length and checksum, then its bytes;
-the checksum counts the number in, so that nothing left over from before can pass for a record. A length of 0 ends a
-segment.
+the checksum counts the number in, so that nothing left over from before can pass for a record.
 
-One thread writes and syncs whatever has come in meanwhile. Segments are filled with zeros before they are used: to
-sync bytes that lie within a file takes a third of the time that a growing file takes. After a crash the torn end of the
-last segment is left as it is and a new segment begins; a record is there whole or not at all.
+One thread writes and syncs whatever has come in meanwhile. Segments have their full length before they are used, of
+zeros or of what was forgotten: to sync bytes within a file takes a third of the time that a growing file takes. After a
+crash the torn end of the last segment is left as it is and a new segment begins; a record is there whole or not at all.
+Another process may read meanwhile, told how far records are durable.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -31,9 +32,13 @@ from lakehouse.errors import MnemoError
 log = structlog.get_logger()
 
 _FRAME = struct.Struct("<II")
-_SUFFIX = ".segment"
-_NEXT = "next.zeros"
-_ZEROS = bytes(1 << 20)
+_SUFFIX, _SPARE = ".segment", ".spare"
+_SPARES = 2
+_ENDLESS = 1 << 62
+_BLOCK = 1 << 18
+_ZEROS = bytes(1 << 17)
+_BETWEEN_ZEROS_S = 0.005
+"""The disk is to have time for records, too."""
 
 
 class SpoolFailed(MnemoError):
@@ -53,11 +58,18 @@ class Pace:
     most_unwritten_bytes: int = 8 << 20
 
 
-class Spool:
-    """A folder of records, held by this process alone. BlockingIOError where another process holds it.
+class Synced(NamedTuple):
+    """What one sync made durable: so many records and bytes, the oldest of which came so many seconds before."""
 
-    `append` and `sync` are for one thread; `read`, `skip_to` and `forget` for one other. `on_durable` is told of each
-    sync how many records it made durable, and how many seconds ago the oldest of them came.
+    records: int
+    size: int
+    age_s: float
+
+
+class Spool:
+    """A folder of records, written by this process alone. BlockingIOError where another process writes it.
+
+    `append` and `sync` are for one thread, `forget` for one other. `on_durable` is told of each sync.
     """
 
     def __init__(
@@ -65,25 +77,25 @@ class Spool:
         folder: Path,
         *,
         pace: Pace | None = None,
-        on_durable: Callable[[int, float], None] = lambda _count, _age_s: None,
+        on_durable: Callable[[Synced], None] = lambda _synced: None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.id = folder.name
+        self.folder = folder
         self.on_durable = on_durable
-        self._folder, self._pace = folder, pace or Pace()
+        self._pace = pace or Pace()
         self._lock_file = _lock(folder)
         self._segments = _segments(folder)
+        self._spares = self._found_spares()
         self.found = self._read_last()
         self._count = self._segments[-1].first + len(self.found.records) if self._segments else 0
         self._durable = self._count
-        self._next_read = self._segments[0].first if self._segments else 0
-        self._place: _Place | None = None
         self._unwritten, self._is_closing = _Unwritten(), False
         self._failed: OSError | None = None
         self._changed = threading.Condition()
         self._pool = ThreadPoolExecutor(1, "spool zeros")
+        self._zeros: Future[Path] | None = None
         self._writing: _Writing | None = None
-        self._writer = threading.Thread(target=self._write_forever, name=f"spool {self.id}", daemon=True)
+        self._writer = threading.Thread(target=self._write_forever, name=f"spool {folder.name}", daemon=True)
 
     @property
     def count(self) -> int:
@@ -96,9 +108,9 @@ class Spool:
         return self._durable
 
     @property
-    def next_read(self) -> int:
-        """The number of the record that is read next."""
-        return self._next_read
+    def first(self) -> int:
+        """The number of the oldest record that is here."""
+        return self._segments[0].first if self._segments else 0
 
     @property
     def segments(self) -> int:
@@ -121,7 +133,6 @@ class Spool:
         """Begin to write; a spool that is only to be emptied need not."""
         self.found = Found(memo=memo, records=())
         self._memo = memo
-        self._zeros = self._pool.submit(self._make_zeros)
         self._writing = self._begin_segment(self._count)
         self._writer.start()
 
@@ -152,28 +163,14 @@ class Spool:
             self._changed.wait_for(lambda: self._durable >= wanted or self._failed)
         self._check()
 
-    def skip_to(self, number: int) -> None:
-        """Go on reading at a record that lies ahead."""
-        self._next_read = max(self._next_read, min(number, self._durable))
-        self._place = None
-
-    def read(self, most_bytes: int) -> list[bytes]:
-        """The next durable records, at most so many bytes, but at least one where there is one."""
-        found: list[bytes] = []
-        size = 0
-        while size < most_bytes and (record := self._next()) is not None:
-            found.append(record)
-            size += len(record)
-        return found
-
     def forget(self, upto: int) -> None:
-        """Delete the segments that hold only smaller numbers. The newest stays, for its memo."""
+        """Give up the segments that hold only smaller numbers. The newest stays, for its memo."""
         with self._changed:
             after = self._segments[1:]
             gone = [one for one, later in zip(self._segments, after, strict=False) if later.first <= upto]
             self._segments = self._segments[len(gone) :]
-        for one in gone:
-            one.path.unlink()
+        for one in gone:  # without the lock: the disk may take its time, and records come meanwhile
+            self._give_up(one.path)
 
     def close(self) -> None:
         """Write what is left and let go of the folder."""
@@ -184,71 +181,46 @@ class Spool:
             self._writer.join()
             self._writing.close()
         self._pool.shutdown()
-        self._leave()
         os.close(self._lock_file)
 
     def _check(self) -> None:
         if self._failed:
-            raise SpoolFailed(f"the spool {self._folder} cannot be written: {self._failed}")
+            raise SpoolFailed(f"the spool {self.folder} cannot be written: {self._failed}")
 
     def _read_last(self) -> Found:
         """What the newest segment holds. One without a memo was begun by a process that died of it."""
         while self._segments:
             last = self._segments[-1]
-            file = os.open(last.path, os.O_RDONLY)
-            try:
-                if (memo := _record(file, 0, last.first)) is not None:
-                    offset = _FRAME.size + len(memo)
-                    return Found(memo=memo, records=tuple(_records(file, offset, last.first)))
-            finally:
-                os.close(file)
+            with closing(_Reading(last)) as reading:
+                if (memo := reading.next(last.first)) is not None:
+                    return Found(memo=memo, records=tuple(reading.rest(last.first)))
             last.path.unlink()
             self._segments.pop()
         return Found(memo=b"", records=())
 
-    def _next(self) -> bytes | None:
-        while self._next_read < self._durable:
-            place = self._place = self._place or self._find()
-            segments = self._segments
-            after = next((one for one in segments if one.path > place.segment.path), None)
-            if after is None or self._next_read < after.first:
-                record = _record(place.file, place.offset, self._next_read)
-                if record is not None:
-                    place.offset += _FRAME.size + len(record)
-                    self._next_read += 1
-                    return record
-            if after is None:
-                return None
-            self._lose(after.first - self._next_read, place)
-            self._next_read = after.first
-            self._leave()
-        return None
+    def _found_spares(self) -> list[Path]:
+        """Spare segments that were left behind; one that is not whole was being made by a process that died of it."""
+        found = list(self.folder.glob(f"*{_SPARE}"))
+        whole = [one for one in found if one.stat().st_size == self._pace.segment_bytes]
+        for one in set(found) - set(whole):
+            one.unlink()
+        return whole
 
-    def _find(self) -> _Place:
-        """Where the record lies that is read next."""
-        segment = [one for one in self._segments if one.first <= self._next_read][-1]
-        place = _Place(segment, os.open(segment.path, os.O_RDONLY))
-        for number in (segment.first, *range(segment.first, self._next_read)):
-            place.offset += _FRAME.size + len(_record(place.file, place.offset, number) or b"")
-        return place
-
-    def _leave(self) -> None:
-        if self._place:
-            os.close(self._place.file)
-            self._place = None
-
-    def _lose(self, count: int, place: _Place) -> None:
-        if count:
-            log.error(
-                "the disk has changed records of the spool", records=count, segment=str(place.segment.path)
-            )
+    def _give_up(self, path: Path) -> None:
+        """Keep a segment to be written over; it has its length already, and the disk need not be given zeros."""
+        if len(self._spares) < _SPARES and path.stat().st_size == self._pace.segment_bytes:
+            spare = path.rename(path.with_suffix(_SPARE))
+            with self._changed:
+                self._spares.append(spare)
+        else:
+            path.unlink()
 
     def _write_forever(self) -> None:
         try:
             while self._write_some():
                 pass
         except OSError as error:
-            log.exception("the spool cannot be written", folder=str(self._folder))
+            log.exception("the spool cannot be written", folder=str(self.folder))
             with self._changed:
                 self._failed = error
                 self._changed.notify_all()
@@ -263,37 +235,117 @@ class Spool:
         if not batch.records or self._writing is None:
             return False
         if self._writing.offset + batch.size > self._pace.segment_bytes:
-            self._writing.close()
-            self._writing = self._begin_segment(self._durable)
+            full, self._writing = self._writing, self._begin_segment(self._durable)
+            full.close()
         self._writing.write(b"".join(batch.records))
         self._memo = self._memo if batch.memo is None else batch.memo
         with self._changed:
             self._durable += len(batch.records)
             self._changed.notify_all()
-        self.on_durable(len(batch.records), time.perf_counter() - batch.oldest_s)
+        age_s = time.perf_counter() - batch.oldest_s
+        self.on_durable(Synced(len(batch.records), batch.size, age_s))
         return True
 
     def _begin_segment(self, first: int) -> _Writing:
-        zeros = self._zeros.result()
         ordinal = self._segments[-1].ordinal + 1 if self._segments else 0
-        segment = _Segment(ordinal, first, self._folder / f"{ordinal:010d}-{first:020d}{_SUFFIX}")
-        zeros.rename(segment.path)
+        segment = _Segment(ordinal, first, self.folder / f"{ordinal:010d}-{first:020d}{_SUFFIX}")
+        self._spare().rename(segment.path)
         writing = _Writing(segment.path)
         writing.write(_framed(self._memo, first))
-        _sync_folder(self._folder)
+        _sync_folder(self.folder)
         with self._changed:
             self._segments = [*self._segments, segment]
-        self._zeros = self._pool.submit(self._make_zeros)
+            if not self._spares and not self._zeros:
+                self._zeros = self._pool.submit(self._make_zeros)
         return writing
 
+    def _spare(self) -> Path:
+        with self._changed:
+            if self._spares:
+                return self._spares.pop()
+        zeros, self._zeros = self._zeros or self._pool.submit(self._make_zeros), None
+        return zeros.result()
+
     def _make_zeros(self) -> Path:
-        path = self._folder / _NEXT
-        with path.open("wb") as file:
+        path = self.folder / f"zeros{_SPARE}"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_DSYNC)
+        try:
             for start in range(0, self._pace.segment_bytes, len(_ZEROS)):
-                file.write(_ZEROS[: self._pace.segment_bytes - start])
-            file.flush()
-            os.fsync(file.fileno())
+                time.sleep(_BETWEEN_ZEROS_S if start else 0)
+                os.pwrite(file, _ZEROS[: self._pace.segment_bytes - start], start)
+        finally:
+            os.close(file)
         return path
+
+
+class Reader:
+    """Reads the records of a spool in their order, in this process or another one; `next_read` comes next."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._segments = _segments(folder)
+        self.next_read = self._segments[0].first if self._segments else 0
+        self._reading: _Reading | None = None
+        self._end = _ENDLESS
+
+    def go_to(self, number: int) -> None:
+        """Go on at that record, or at the oldest one that is there."""
+        if number != self.next_read:
+            self.close()
+            self._segments = _segments(self._folder)
+            self.next_read = max(number, self._segments[0].first if self._segments else 0)
+
+    def read(self, upto: int, most_bytes: int) -> list[bytes]:
+        """The next records before `upto`, all of which are durable; at most so many bytes, but at least one."""
+        found: list[bytes] = []
+        size = 0
+        self._segments = _segments(self._folder)
+        if self._reading:
+            self._reading.look_again()
+            self._end = self._end_of(self._reading.segment)
+        while size < most_bytes and (record := self._next(upto)) is not None:
+            found.append(record)
+            size += len(record)
+        return found
+
+    def close(self) -> None:
+        """Let go of the file that is read."""
+        if self._reading:
+            self._reading.close()
+            self._reading = None
+
+    def _next(self, upto: int) -> bytes | None:
+        while self.next_read < upto:
+            reading = self._reading = self._reading or self._find()
+            record = reading.next(self.next_read) if self.next_read < self._end else None
+            if record is not None:
+                self.next_read += 1
+                return record
+            if self._end >= upto:
+                self._lose(upto - self.next_read, reading.segment)
+                self.next_read = upto
+                return None
+            self._lose(self._end - self.next_read, reading.segment)
+            self.next_read = self._end
+            self.close()
+        return None
+
+    def _find(self) -> _Reading:
+        """The segment of the record that is read next, read up to there."""
+        segment = [one for one in self._segments if one.first <= self.next_read][-1]
+        self._end = self._end_of(segment)
+        reading = _Reading(segment)
+        for number in (segment.first, *range(segment.first, self.next_read)):
+            reading.next(number)
+        return reading
+
+    def _end_of(self, segment: _Segment) -> int:
+        """The first number that is in a later segment."""
+        return next((one.first for one in self._segments if one.ordinal > segment.ordinal), _ENDLESS)
+
+    def _lose(self, count: int, segment: _Segment) -> None:
+        if count:
+            log.error("the disk has changed records of the spool", records=count, segment=str(segment.path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,13 +368,6 @@ class _Segment:
     ordinal: int
     first: int
     path: Path
-
-
-@dataclass
-class _Place:
-    segment: _Segment
-    file: int
-    offset: int = 0
 
 
 @dataclass
@@ -353,6 +398,51 @@ class _Writing:
         os.close(self._file)
 
 
+class _Reading:
+    """A segment that is read record by record, its file in blocks: a call for each would cost more than all else."""
+
+    def __init__(self, segment: _Segment) -> None:
+        self.segment = segment
+        self._file = os.open(segment.path, os.O_RDONLY)
+        self._at = 0
+        self._block, self._block_at = b"", 0
+
+    def next(self, number: int) -> bytes | None:
+        """The record that comes next; None where none does that is whole and has that number."""
+        framed = self._bytes(self._at, _FRAME.size)
+        if len(framed) < _FRAME.size:
+            return None
+        length, checksum = _FRAME.unpack(framed)
+        record = self._bytes(self._at + _FRAME.size, length)
+        if not record or len(record) < length or _checksum(record, number) != checksum:
+            return None
+        self._at += _FRAME.size + length
+        return record
+
+    def rest(self, number: int) -> Iterator[bytes]:
+        """All records from here on that are whole; the first has that number."""
+        while (record := self.next(number)) is not None:
+            yield record
+            number += 1
+
+    def look_again(self) -> None:
+        """What lies ahead may have been written since it was looked at."""
+        self._block = b""
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+    def _bytes(self, at: int, length: int) -> bytes:
+        """At most so many bytes that lie there."""
+        begin = at - self._block_at
+        if begin < 0 or begin + length > len(self._block):
+            # What is torn may claim any length.
+            most = min(max(length, _BLOCK), os.fstat(self._file).st_size - at)
+            self._block, self._block_at, begin = os.pread(self._file, max(most, 0), at), at, 0
+        return self._block[begin : begin + length]
+
+
 def _lock(folder: Path) -> int:
     file = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
     try:
@@ -377,23 +467,6 @@ def _framed(record: bytes, number: int) -> bytes:
 
 def _checksum(record: bytes, number: int) -> int:
     return zlib.crc32(record, number & 0xFFFFFFFF)
-
-
-def _record(file: int, offset: int, number: int) -> bytes | None:
-    """The record that begins there; None where none does that is whole and has that number."""
-    framed = os.pread(file, _FRAME.size, offset)
-    if len(framed) < _FRAME.size:
-        return None
-    length, checksum = _FRAME.unpack(framed)
-    record = os.pread(file, length, offset + _FRAME.size) if length else b""
-    return record if record and len(record) == length and _checksum(record, number) == checksum else None
-
-
-def _records(file: int, offset: int, number: int) -> Iterator[bytes]:
-    while (record := _record(file, offset, number)) is not None:
-        yield record
-        offset += _FRAME.size + len(record)
-        number += 1
 
 
 def _sync_folder(folder: Path) -> None:

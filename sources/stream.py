@@ -4,7 +4,7 @@ Nothing here and nothing in `sources.venues` opens a socket or looks at a clock.
 from inside: the recorder tells it what was heard and what time it is, and does what it answers.
 
     session = VENUES["kraken"].sessions(instruments, ("trades", "book"))[0]
-    connect to session.url; note a frame of kind "connect"
+    connect to session.reach(ask, now); note a frame of kind "connect"
     for action in session.opening(): do it
     for each frame, as numbered by the recorder:  heard = session.hear(frame)
         keep page_of(session, frame, heard, connection_id=...), then do heard.actions
@@ -21,8 +21,8 @@ understand new pages, read the pages of their connections again from the least `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
@@ -34,6 +34,8 @@ Channel = Literal["trades", "book", "orders"]
 """Trades; order books by price level (L2); order books by single orders (L3)."""
 Kind = Literal["recv", "send", "http", "connect", "disconnect"]
 AmountUnit = Literal["base", "quote", "contracts", "shares"]
+UNPROVEN = "unproven"
+"""Proof of a claim about what came over a stream that proves nothing; it does not say that anything is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class Instrument:
     amount_unit: AmountUnit = "base"
     price_digits: int | None = None
     amount_digits: int | None = None
+    market: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """The market as ccxt describes it; only streams that ccxt.pro reads need it."""
 
 
 class Frame(NamedTuple):
@@ -78,13 +82,19 @@ class Send:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetch:
-    """GET this address and tell the answer, also a failure, as a frame of kind "http" with the same `about`.
+    """Ask this address and tell the answer, also a failure, as a frame of kind "http" with the same `about`.
 
     The recorder limits how many run at once and honours the provider's limits; it does not retry, the session does.
     """
 
     url: str
     about: str
+    method: str = "GET"
+    body: str = ""
+
+
+Ask = Callable[[Fetch], tuple[int, str]]
+"""Asks over REST: the status, 0 where there was no answer, and the body, or why there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +117,8 @@ class Valid:
     at: datetime
     proof: str
     cannot_show: str = ""
+    is_proven: bool = True
+    """Whether it may be called complete, but for what cannot be shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +172,14 @@ class Session(Protocol):
 
     @property
     def url(self) -> str:
-        """Where to connect; it holds no secret."""
+        """The venue's address, as pages name it; it holds no secret."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the handshake says beside."""
+
+    def reach(self, ask: Ask, now: datetime) -> str:
+        """Where to connect. Some venues must be asked for that: ConnectionError where they do not answer."""
 
     @property
     def feed(self) -> str:

@@ -21,7 +21,8 @@ from sources.client import Client
 from sources.feed import Feed
 from sources.stream import Channel
 from sources.venues import (
-    VENUES,
+    FALLBACKS,
+    STREAMS,
     parse_book_orders,
     parse_book_snapshots,
     parse_book_updates,
@@ -43,6 +44,8 @@ _DOCUMENTATION = {
     "okx": "https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-order-book-channel",
     "polymarket": "https://docs.polymarket.com/developers/CLOB/websocket/market-channel",
 }
+
+_CCXT_PRO = "https://docs.ccxt.com/#/ccxt.pro.manual"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +78,19 @@ def _feed(stream: VenueStream, part: _Part) -> Feed:
     return Feed(
         name=f"stream_{stream.name}_{part.table.name.removeprefix('silver.')}",
         provider=stream.provider,
-        doc=f"{part.doc} of {stream.name}.",
+        doc=f"{part.doc} of {stream.name}{', read by ccxt.pro' if stream.name in FALLBACKS else ''}.",
         table=part.table,
         subjects=f"recorded by `mnemo stream {stream.name}`, not fetched",
         fetch=_refuse(stream),
         parse=part.parse,
         paging="none: the venue sends by itself",
         limits="none",
-        documentation=_DOCUMENTATION[stream.name],
+        documentation=_DOCUMENTATION.get(stream.name, _CCXT_PRO),
         stream=stream.name,
         channel=part.channel,
-        streaming=Streaming(unreadable=unreadable, needs_context=part.needs_context),
+        streaming=Streaming(
+            unreadable=unreadable, needs_context=part.needs_context or stream.reread is not None
+        ),
     )
 
 
@@ -98,5 +103,5 @@ def _refuse(stream: VenueStream) -> Callable[[Client, str, Window], Iterator[Pag
 
 
 FEEDS: tuple[Feed, ...] = tuple(
-    _feed(stream, part) for stream in VENUES.values() for part in _PARTS if part.channel in stream.channels
+    _feed(stream, part) for stream in STREAMS.values() for part in _PARTS if part.channel in stream.channels
 )

@@ -20,7 +20,7 @@ def record_live(
     stream: str, subjects: Sequence[str], *, channels: Sequence[str] = (), seconds: float | None = None
 ) -> Pulse:
     """Record until cancelled, or for so many seconds; all that came is in bronze when it returns."""
-    return work.stream(
+    pulse = work.stream(
         stream,
         subjects,
         channels=channels,
@@ -28,6 +28,8 @@ def record_live(
         run=session.new_run(flow_run.id),
         beat=tell_pulse,
     )
+    tell_pulse(pulse)
+    return pulse
 
 
 def tell_pulse(pulse: Pulse) -> None:

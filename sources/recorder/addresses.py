@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import httpx
@@ -11,9 +10,7 @@ from lakehouse.settings import Settings
 from sources.ccxt_exchange import venue_quota
 from sources.client import Answer, Client, failure
 from sources.errors import SourceError
-
-Ask = Callable[[str], tuple[int, str]]
-"""GET an address: the status, 0 where there was no answer, and the body, or why there is none."""
+from sources.stream import Ask, Fetch
 
 _UNITS = 10.0
 """About what a deep order book counts, in ccxt's costs."""
@@ -28,28 +25,36 @@ def asker(client: Client, provider: str, venue: str) -> Ask:
     """Asks for a venue's REST answers, one at a time and within its limits; it tries once."""
     has_limits = provider == "ccxt" and client.settings.keeps_limits("CCXT", "")
     quota = venue_quota(venue) if has_limits else None
-    http = httpx.Client(timeout=client.timeout_s, follow_redirects=True)
+    trusted = httpx.create_ssl_context()  # slow to make; connections are few, and not kept
 
-    def ask(url: str) -> tuple[int, str]:
+    def ask(asked: Fetch) -> tuple[int, str]:
         try:
             if quota:
                 client.wait_turn(quota, _UNITS)
-            response = http.get(_moved(client.settings, provider, url))
+            url = _moved(client.settings, provider, asked.url)
+            with httpx.Client(timeout=client.timeout_s, follow_redirects=True, verify=trusted) as http:
+                response = http.request(
+                    asked.method, url, content=asked.body or None, headers=_headers(asked)
+                )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return 0, client.redact(failure(error))
         except SourceError as error:
             return 0, str(error)
         if quota:
-            client.observe(quota, _answer(response, url, client))
+            client.observe(quota, _answer(response, asked, client))
         return response.status_code, client.redact(response.content.decode("utf-8", "replace"))
 
     return ask
 
 
-def _answer(response: httpx.Response, url: str, client: Client) -> Answer:
+def _headers(asked: Fetch) -> dict[str, str]:
+    return {"content-type": "application/json"} if asked.body else {}
+
+
+def _answer(response: httpx.Response, asked: Fetch, client: Client) -> Answer:
     return Answer(
-        method="GET",
-        url=url,
+        method=asked.method,
+        url=asked.url,
         status=response.status_code,
         headers=response.headers,
         body=b"",

@@ -16,9 +16,20 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from sources.recorder.addresses import Ask
 from sources.recorder.journal import Journal
-from sources.stream import Action, Fetch, Frame, Heard, Kind, Reconnect, Send, Session, Unreadable, page_of
+from sources.stream import (
+    Action,
+    Ask,
+    Fetch,
+    Frame,
+    Heard,
+    Kind,
+    Reconnect,
+    Send,
+    Session,
+    Unreadable,
+    page_of,
+)
 
 log = structlog.get_logger()
 
@@ -54,8 +65,10 @@ async def keep_connected(session: Session, around: Surroundings, stop: asyncio.E
     while not stop.is_set():
         began = time.monotonic()
         try:
+            url = await asyncio.to_thread(session.reach, around.ask, around.now())
             async with connect(
-                around.address(session.url),
+                around.address(url),
+                additional_headers=session.headers,
                 max_size=_LARGEST_FRAME,
                 open_timeout=_OPEN_WITHIN_S,
                 close_timeout=_CLOSE_WITHIN_S,
@@ -78,7 +91,8 @@ class _Connection:
 
     def __init__(self, session: Session, socket: ClientConnection, around: Surroundings) -> None:
         self._session, self._socket, self._around = session, socket, around
-        self._id = f"{around.now():%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
+        self._heard_at = around.now()
+        self._id = f"{self._heard_at:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
         self._number = 0
         self._fetches: set[asyncio.Task[None]] = set()
         self._may_fetch = asyncio.Semaphore(_FETCHES_AT_ONCE)
@@ -149,7 +163,7 @@ class _Connection:
     async def _fetch(self, asked: Fetch) -> None:
         try:
             async with self._may_fetch:
-                status, text = await asyncio.to_thread(self._around.ask, asked.url)
+                status, text = await asyncio.to_thread(self._around.ask, asked)
             await self._do(self._note("http", text, about=asked.about, status=status))
         except Exception as error:  # noqa: BLE001 - the connection ends by it, in the task that waits for that
             if not self._failed.done():
@@ -157,9 +171,11 @@ class _Connection:
 
     def _note(self, kind: Kind, text: str, *, about: str = "", status: int = 200) -> Sequence[Action]:
         since_s = time.perf_counter()
+        # What a frame rests on is found again by time: a clock that is set back must not put it behind that.
+        self._heard_at = max(self._heard_at, self._around.now())
         frame = Frame(
             number=self._number,
-            received_at=self._around.now(),
+            received_at=self._heard_at,
             kind=kind,
             text=text,
             about=about,

@@ -1,22 +1,26 @@
-"""How the spool holds what the recorder hears: a page, and what is claimed from then on."""
+"""How the spool holds what the recorder hears: a page, and what is claimed from then on.
+
+An entry is a line of JSON; with a page another line, its request as bronze keeps it, and then its body as it is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
-from lakehouse.bronze import Page
+from lakehouse.bronze import Page, canonical
 from lakehouse.streamed import Streamed, from_plain, plain
 from lakehouse.window import Window, iso, parse_moment
 from sources.recorder.telling import Teller, teller_from
 from sources.spool import Found
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NEVER = datetime.min.replace(tzinfo=UTC)
-
+_MICROSECOND = timedelta(microseconds=1)
 
 Memo = Mapping[str, Any]
 """By subject of a session: its teller, and when its newest frame was received."""
@@ -33,24 +37,37 @@ class Entry:
 
 
 def write_entry(page: Page | None, told: Iterable[Streamed] = (), memo: Memo | None = None) -> bytes:
-    """An entry as bytes: a line of JSON, then the body of the page as it is."""
+    """An entry as bytes."""
     said: dict[str, Any] = {}
-    if page is not None:
-        said["page"] = _plain_page(page)
     if claims := [plain(one) for one in told]:
         said["told"] = claims
     if memo is not None:
         said["memo"] = memo
-    return orjson.dumps(said) + b"\n" + (page.body if page else b"")
+    if page is None:
+        return orjson.dumps(said)
+    said["page"] = _plain_page(page)
+    return b"\n".join((orjson.dumps(said), canonical(page.request), page.body))
+
+
+def split_entry(record: bytes) -> tuple[dict[str, Any], bytes, bytes]:
+    """What an entry says, and the canonical request and the body of its page; both are empty where it has none."""
+    head, _, rest = record.partition(b"\n")
+    request, _, body = rest.partition(b"\n")
+    said: dict[str, Any] = orjson.loads(head)
+    return said, request, body
+
+
+def claims_of(said: Mapping[str, Any]) -> tuple[Streamed, ...]:
+    """The claims of what an entry says."""
+    return tuple(from_plain(one) for one in said.get("told", ()))
 
 
 def read_entry(record: bytes) -> Entry:
     """The entry again."""
-    head, _, body = record.partition(b"\n")
-    said = orjson.loads(head)
+    said, request, body = split_entry(record)
     return Entry(
-        page=_page(said["page"], body) if "page" in said else None,
-        told=tuple(from_plain(one) for one in said.get("told", ())),
+        page=_page(said["page"], request, body) if "page" in said else None,
+        told=claims_of(said),
         memo=said.get("memo"),
     )
 
@@ -83,29 +100,38 @@ def last_known(found: Found) -> dict[str, tuple[Teller, datetime]]:
 
 
 def _plain_page(page: Page) -> dict[str, Any]:
+    """A page but for its request and body. Times are microseconds since the epoch: the cheapest to read again."""
     window = page.window
     return {
         "feed": page.feed,
         "subject": page.subject,
-        "request": page.request,
-        "received_at": page.received_at,
-        "window": [window.start, window.end] if window else None,
+        "received_us": _us(page.received_at),
+        "start_us": _us(window.start) if window else None,
+        "end_us": _us(window.end) if window else None,
         "connection_id": page.connection_id,
         "sequence": page.sequence,
         "http_status": page.http_status,
     }
 
 
-def _page(said: Mapping[str, Any], body: bytes) -> Page:
-    window = said["window"]
+def _page(said: Mapping[str, Any], request: bytes, body: bytes) -> Page:
+    start_us, end_us = said["start_us"], said["end_us"]
     return Page(
         feed=said["feed"],
         subject=said["subject"],
-        request=said["request"],
-        received_at=parse_moment(said["received_at"]),
+        request=orjson.loads(request),
+        received_at=_moment(said["received_us"]),
         body=body,
-        window=Window(parse_moment(window[0]), parse_moment(window[1])) if window else None,
+        window=None if start_us is None else Window(_moment(start_us), _moment(end_us)),
         connection_id=said["connection_id"],
         sequence=said["sequence"],
         http_status=said["http_status"],
     )
+
+
+def _us(at: datetime) -> int:
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def _moment(us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=us)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import polars as pl
@@ -10,7 +11,10 @@ import polars as pl
 from lakehouse.errors import UsageError, unknown
 from lakehouse.silver import instruments as table
 from lakehouse.store import Store
+from sources.ccxt_exchange import connected
+from sources.ccxt_pages import call_of, market_of
 from sources.ccxt_rules import TradeRules, amount_unit, rules_of
+from sources.client import Client
 from sources.stream import Instrument
 from sources.venues.session import VenueStream
 
@@ -34,6 +38,16 @@ def instruments_of(store: Store, stream: VenueStream, subjects: Sequence[str]) -
     return list(_of_ccxt(store, stream, ids))
 
 
+def with_markets(client: Client, exchange: str, instruments: Iterable[Instrument]) -> list[Instrument]:
+    """The instruments with what ccxt knows of their markets, as the exchange lists them now."""
+    with connected(client, lambda _reply: ()) as ask:
+        return [
+            replace(one, market=call_of("fetch_trades", exchange, market, {}).market)
+            for one in instruments
+            for market in [market_of(client, ask, exchange, one.instrument_id)]
+        ]
+
+
 def _of_ccxt(store: Store, stream: VenueStream, ids: Sequence[str]) -> Iterator[Instrument]:
     stored = store.find(table.TABLE)
     rows = (
@@ -45,7 +59,8 @@ def _of_ccxt(store: Store, stream: VenueStream, ids: Sequence[str]) -> Iterator[
     if not newest:
         lists = f"`mnemo ingest ccxt_markets --subject {stream.venue}` and `mnemo promote {table.TABLE.name}`"
         raise UsageError(f"the instruments of {stream.venue} are not known yet; run {lists}")
-    rules = rules_of(stream.venue).trades or TradeRules()
+    said = rules_of(stream.venue)
+    rules = said.trades or said.books or TradeRules()
     for one in ids:
         if one not in newest:
             raise unknown(f"instrument of {stream.venue}", one, newest)

@@ -1,78 +1,83 @@
 """From the spool into bronze: each entry in one commit, and each commit once.
 
-A commit carries the number of the next entry of the spool as its position, so whoever is killed between commit and
-clean-up finds there how far it had come.
+A commit carries the number of the next entry of the spool as its position. Whoever lands looks there first how far the
+spool has come, so it does not matter who was killed between commit and clean-up, or who else is landing still.
 """
 
 from __future__ import annotations
 
-from lakehouse.bronze import bronze_table, pages_frame
+from pathlib import Path
+from typing import NamedTuple
+
+from lakehouse.bronze import bronze_table
 from lakehouse.promotion import until_settled
-from lakehouse.publish import Run
 from lakehouse.store import Store
 from lakehouse.streamed import joined, write_streamed
-from sources.recorder.entry import Entry, read_entry
-from sources.recorder.journal import Tally
-from sources.spool import Spool
+from sources.recorder.batch import Batch
+from sources.spool import Reader
 
-MOST_BYTES = 32 << 20
+MOST_BYTES = 16 << 20
+"""About what one commit brings; several times that is in memory meanwhile."""
+
+
+class Landed(NamedTuple):
+    """What is in bronze: all entries before `upto`. `pages` of them were brought there just now."""
+
+    upto: int
+    pages: int
 
 
 class Landing:
-    """Moves one spool's entries into the bronze table of a feed; for one thread."""
+    """Moves the entries of one spool, which another process may be writing, into the bronze table of a feed."""
 
-    def __init__(self, store: Store, feed: str, spool: Spool, *, run: Run, tally: Tally) -> None:
-        self._store, self._spool, self._run, self._tally = store, spool, run, tally
-        self._table = bronze_table(feed)
-        self._app = f"{self._table.name}<-spool {spool.id}"
-        self._is_placed = False
-        self._batch: tuple[list[Entry], int] | None = None
+    def __init__(self, store: Store, feed: str, folder: Path, *, run_id: str, code_version: str) -> None:
+        self._store, self._table = store, bronze_table(feed)
+        self._run_id, self._code_version = run_id, code_version
+        self._app = f"{self._table.name}<-spool {folder.name}"
+        self._reader = Reader(folder)
+        self._batch = _Read(Batch(), 0, 0)
 
-    def land(self, most_bytes: int = MOST_BYTES) -> int:
-        """Commit what is durable, at most so many bytes; how many entries that was. A batch that failed comes again.
+    def land(self, upto: int, *, most_bytes: int = MOST_BYTES) -> Landed:
+        """Commit entries before `upto`, all of which are durable, at most so many bytes.
 
-        Raises the store's errors.
+        Raises the store's errors; what was read is kept for the next attempt.
         """
-        if not self._is_placed:
-            self._place()
-        if self._batch is None:
-            entries = [read_entry(one) for one in self._spool.read(most_bytes)]
-            self._batch = entries, self._spool.next_read
-        entries, upto = self._batch
-        if entries:
-            until_settled(lambda: self._commit(entries, upto))
-            self._spool.forget(upto)
-            self._tally.landed_frames += sum(one.page is not None for one in entries)
-        self._tally.landed_at = self._run.now()
-        self._batch = None
-        return len(entries)
+        return until_settled(lambda: self._land_once(upto, most_bytes))
 
-    def land_all(self) -> None:
-        """Commit all that is durable by now, in as few commits as may be."""
-        if not self._is_placed:
-            self._place()
-        upto = self._spool.durable
-        while self._batch or self._spool.next_read < upto:
-            if not self.land():
-                break
+    def close(self) -> None:
+        """Let go of the spool."""
+        self._reader.close()
 
-    def _place(self) -> None:
-        stored = self._store.find(self._table)
-        if stored:
-            self._spool.skip_to(stored.position(self._app))
-            self._spool.forget(stored.position(self._app))
-        self._is_placed = True
-
-    def _commit(self, entries: list[Entry], upto: int) -> None:
+    def _land_once(self, upto: int, most_bytes: int) -> Landed:
         stored = self._store.open(self._table)
-        if stored.position(self._app) >= upto:
-            return
-        pages = [one.page for one in entries if one.page]
-        told = joined(claim for one in entries for claim in one.told)
-        said = {"run": self._run.run_id, "code": self._run.code_version}
-        rows = pages_frame(pages, run_id=self._run.run_id, code_version=self._run.code_version)
+        begin = max(stored.position(self._app), 0)
+        if begin >= upto:
+            return Landed(begin, 0)
+        self._batch = self._read(begin, upto, most_bytes)
+        batch, end = self._batch.batch, self._batch.end
+        told = joined(batch.told)
+        said = {"run": self._run_id, "code": self._code_version}
         stored.append(
-            rows,
-            positions={self._app: upto},
+            batch.frame(run_id=self._run_id, code_version=self._code_version),
+            positions={self._app: end},
             said={**said, **({"streamed": write_streamed(told)} if told else {})},
         )
+        self._batch = _Read(Batch(), end, end)
+        return Landed(end, batch.pages)
+
+    def _read(self, begin: int, upto: int, most_bytes: int) -> _Read:
+        if self._batch.begin == begin < self._batch.end:
+            return self._batch
+        self._reader.go_to(begin)
+        batch = Batch()
+        for record in self._reader.read(upto, most_bytes):
+            batch.add(record)
+        return _Read(batch, begin, self._reader.next_read)
+
+
+class _Read(NamedTuple):
+    """Entries that were read: those from `begin` up to before `end`."""
+
+    batch: Batch
+    begin: int
+    end: int

@@ -1,4 +1,4 @@
-"""A recorder's pulse for Prometheus, at `http://127.0.0.1:<port>/metrics`."""
+"""A recorder's pulse for Prometheus, at `http://<host>:<port>/metrics`."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _GAUGES = {
 
 
 @contextmanager
-def metrics(pulse: Callable[[], Pulse], port: int) -> Iterator[None]:
-    """Serve the pulse as it is whenever it is asked for; UsageError for a port that is taken."""
+def metrics(pulse: Callable[[], Pulse], host: str, port: int) -> Iterator[None]:
+    """Serve the pulse as it is whenever it is asked for; UsageError where host and port cannot be had."""
     registry = CollectorRegistry()
     registry.register(_Collector(pulse))
     try:
-        server, thread = start_http_server(port, "127.0.0.1", registry)
+        server, thread = start_http_server(port, host, registry)
     except OSError as error:
-        raise UsageError(f"metrics cannot be served on port {port}: {error}") from None
+        raise UsageError(f"metrics cannot be served at {host}:{port}: {error}") from None
     try:
         yield
     finally:

@@ -1,21 +1,22 @@
 """A recorder: connections, their spool, its way into bronze; from start to clean stop.
 
-    connections -> Journal -> Spool -> Landing -> bronze
+    connections -> Journal -> Spool -> Lander -> bronze
 
 Each arrow can wait: a full spool keeps connections from reading, a store that does not answer fills the spool. Memory
-holds what the disk has not taken yet and one batch for bronze, never more.
+holds what the disk has not taken yet; the process that lands, one batch for bronze.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,9 +32,9 @@ from sources.client import Client
 from sources.recorder.addresses import asker, socket_address
 from sources.recorder.connection import Surroundings, keep_connected
 from sources.recorder.journal import Journal, Tally
-from sources.recorder.landing import Landing
+from sources.recorder.lander import Lander
 from sources.recorder.telling import LATE
-from sources.spool import Pace, Spool, abandoned
+from sources.spool import Pace, Spool, Synced, abandoned
 from sources.venues.session import StreamSession, VenueStream
 
 log = structlog.get_logger()
@@ -93,8 +94,7 @@ class Pulse:
 class Recorder:
     """Records the sessions of one stream.
 
-    `missed` is told each stretch that was not received whole; `on_durable` of each sync how many entries it made
-    durable, and how many seconds ago the oldest of them was received.
+    `missed` is told each stretch that was not received whole; `on_durable` of each sync of the spool.
     """
 
     def __init__(
@@ -110,36 +110,37 @@ class Recorder:
         pace: Pace | None = None,
         missed: Callable[[Streamed], None] = lambda _claim: None,
         beat: Callable[[Pulse], None] = lambda _pulse: None,
-        on_durable: Callable[[int, float], None] = lambda _count, _age_s: None,
+        on_durable: Callable[[Synced], None] = lambda _synced: None,
     ) -> None:
-        self._stream, self._sessions, self._store, self._client = stream, sessions, store, client
+        self._stream, self._sessions, self._client = stream, sessions, client
         self._run, self._rhythm, self._beat = run, rhythm or Rhythm(), beat
         self._on_durable = on_durable
-        self._feed = f"stream_{stream.name}"
         self._tally = Tally()
         folder = home / "spool" / stream.name
         self._left = list(abandoned(folder, pace=pace))
         self._spool = self._left.pop(0) if self._left else Spool(folder / uuid.uuid4().hex[:12], pace=pace)
         self._spool.on_durable = self._note_durable
-        self._folder = folder
-        self._landing = self._landing_of(self._spool)
+        self._lander, self._landed = Lander(store, f"stream_{stream.name}", run), self._spool.first
         self._journal = Journal(self._spool, tally=self._tally, late=self._rhythm.late, missed=missed)
         self._began_at = run.now()
         self._stop: asyncio.Event | None = None
+        self._is_terminated = False
 
     def run(self, *, seconds: float | None = None) -> Pulse:
         """Record until SIGTERM, SIGINT or `stop`, or for so long; all that came is in bronze when it returns.
 
-        Raises NotLanded where bronze does not take it: the next run brings it there. Raises SpoolFailed where the disk
-        does not.
+        A SIGTERM that somebody else handled before, such as Prefect, is handed on to them in the end. Raises NotLanded
+        where bronze does not take what came: the next run brings it there. Raises SpoolFailed where the disk does not.
         """
-        before = sys.getswitchinterval()
-        sys.setswitchinterval(_SWITCH_S)
         try:
-            asyncio.run(self._record(seconds))
+            self._lander.start()
+            with _no_pauses():
+                asyncio.run(self._record(seconds))
         finally:
-            sys.setswitchinterval(before)
+            self._lander.close()
             self._spool.close()
+        if self._is_terminated and callable(signal.getsignal(signal.SIGTERM)):
+            signal.raise_signal(signal.SIGTERM)
         return self.pulse()
 
     def stop(self) -> None:
@@ -159,7 +160,7 @@ class Recorder:
             connections=tally.connections,
             disconnects=tally.disconnects,
             invalid=self._journal.invalid,
-            spooled_frames=self._spool.count - self._spool.next_read,
+            spooled_frames=self._spool.count - self._landed,
             spool_bytes=self._spool.size_bytes,
             landed_frames=tally.landed_frames,
             landing_lag_s=(now - (tally.landed_at or self._began_at)).total_seconds(),
@@ -183,16 +184,13 @@ class Recorder:
         for session in self._sessions:
             lines = [(i.instrument_id, c) for i in session.instruments for c in session.channels]
             self._journal.begin(session.subject, self._stream.venue, lines, now)
-        landed = threading.Event()
-        landing = asyncio.create_task(asyncio.to_thread(self._land_until, landed))
-        with _signals(self._loop, self._stop):
-            try:
-                await self._until_stopped(around, seconds)
-            finally:
-                self._journal.end(self._run.now())
-                await asyncio.to_thread(self._spool.sync)
-                landed.set()
-                await landing
+        with _signals(self._loop, {signal.SIGTERM: self._terminate, signal.SIGINT: self._stop.set}):
+            async with self._landing():
+                try:
+                    await self._until_stopped(around, seconds)
+                finally:
+                    self._journal.end(self._run.now())
+                    await asyncio.to_thread(self._spool.sync)
         await asyncio.to_thread(self._land_rest)
 
     async def _until_stopped(self, around: Surroundings, seconds: float | None) -> None:
@@ -218,10 +216,25 @@ class Recorder:
         if failed:
             raise failed[0]
 
+    @asynccontextmanager
+    async def _landing(self) -> AsyncIterator[None]:
+        """Meanwhile what is durable goes into bronze."""
+        over = threading.Event()
+        landing = asyncio.create_task(asyncio.to_thread(self._land_until, over))
+        try:
+            yield
+        finally:
+            over.set()
+            await landing
+
+    def _terminate(self) -> None:
+        self._is_terminated = True
+        self.stop()
+
     async def _each(self, every_s: float, act: Callable[[], None]) -> None:
         while True:
-            await asyncio.sleep(every_s)
             act()
+            await asyncio.sleep(every_s)
 
     def _land_until(self, over: threading.Event) -> None:
         """Bring the spool into bronze again and again; what fails is tried again, while frames wait in the spool."""
@@ -229,51 +242,72 @@ class Recorder:
         while not over.wait(wait_s):
             wait_s = self._rhythm.land_s
             try:
-                self._land_left()
-                self._landing.land_all()
+                self._land()
             except Exception as error:  # noqa: BLE001 - whatever it is, recording goes on
                 log.warning("bronze does not take frames; they wait in the spool", reason=str(error)[:300])
                 wait_s = self._rhythm.retry_s
 
-    def _land_left(self) -> None:
-        """Bring what other recorders left behind into bronze, and their spools away."""
+    def _land(self) -> None:
+        """Bring what other recorders left behind into bronze, and their spools away; then what is durable by now."""
         while self._left:
             left = self._left[0]
-            self._landing_of(left).land_all()
+            self._land_spool(left, left.first)
             self._left.pop(0)
             left.close()
-            shutil.rmtree(self._folder / left.id)
+            shutil.rmtree(left.folder)
+        self._land_spool(self._spool, self._landed)
+        self._tally.landed_at = self._run.now()
+
+    def _land_spool(self, spool: Spool, landed: int) -> None:
+        upto = spool.durable
+        while landed < upto:
+            landed, pages = self._lander.land(spool, upto)
+            spool.forget(landed)
+            self._tally.landed_frames += pages
+            if spool is self._spool:
+                self._landed = landed
 
     def _land_rest(self) -> None:
         try:
-            self._land_left()
-            self._landing.land_all()
+            self._land()
         except Exception as error:
-            left = self._spool.count - self._spool.next_read
             raise NotLanded(
-                f"{left} entries of stream {self._stream.name} wait in the spool {self._folder / self._spool.id}, "
-                f"because bronze does not take them: {error}; the next `mnemo stream {self._stream.name}` lands them"
+                f"{self._spool.count - self._landed} entries of stream {self._stream.name} wait in the spool "
+                f"{self._spool.folder}, because bronze does not take them: {error}; the next "
+                f"`mnemo stream {self._stream.name}` lands them"
             ) from error
 
-    def _landing_of(self, spool: Spool) -> Landing:
-        return Landing(self._store, self._feed, spool, run=self._run, tally=self._tally)
-
-    def _note_durable(self, count: int, age_s: float) -> None:
-        self._tally.durable_s = age_s
-        self._on_durable(count, age_s)
+    def _note_durable(self, synced: Synced) -> None:
+        self._tally.durable_s = synced.age_s
+        self._on_durable(synced)
 
 
 @contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT end the recording, where they come to this thread."""
-    handled = []
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with suppress(NotImplementedError):
-                loop.add_signal_handler(number, stop.set)
-                handled.append(number)
+def _no_pauses() -> Iterator[None]:
+    """Threads take turns soon, and what was there before is no garbage: to look through it takes 40 ms each time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
-        for number in handled:
+        gc.unfreeze()
+        sys.setswitchinterval(before)
+
+
+@contextmanager
+def _signals(
+    loop: asyncio.AbstractEventLoop, acts: Mapping[signal.Signals, Callable[[], None]]
+) -> Iterator[None]:
+    """What signals do meanwhile, where they come to this thread."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in acts} if is_main else {}
+    for number in before:
+        loop.add_signal_handler(number, acts[number])
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)

@@ -12,11 +12,11 @@ from lakehouse.window import Window
 from sources import registry
 from sources.client import Client
 from sources.ingest import ingest
-from sources.recorder.instruments import instruments_of
+from sources.recorder.instruments import instruments_of, with_markets
 from sources.recorder.recording import Pulse, Recorder
 from sources.repair import FEED, Repairs, left_open
 from sources.stream import Channel
-from sources.venues import venue
+from sources.venues import FALLBACKS, venue
 
 
 def record_stream(
@@ -25,7 +25,7 @@ def record_stream(
     *,
     channels: Sequence[str] = (),
     seconds: float | None = None,
-    metrics_port: int | None = None,
+    metrics_at: tuple[str, int] | None = None,
     store: Store,
     client: Client,
     run: Run,
@@ -40,7 +40,10 @@ def record_stream(
     if not subjects:
         raise UsageError(f"stream {name}: name what to record with --subject, such as {stream.venue}:BTC/USD")
     wanted: list[Channel] = [_channel(one, stream.channels) for one in channels] or list(stream.channels[:2])
-    sessions = stream.sessions(instruments_of(store, stream, subjects), wanted)
+    instruments = instruments_of(store, stream, subjects)
+    if name in FALLBACKS:
+        instruments = with_markets(client, name, instruments)
+    sessions = stream.sessions(instruments, wanted)
     feed = registry.feed(FEED)
 
     def fetch(subject: str, window: Window) -> None:
@@ -63,10 +66,10 @@ def record_stream(
             missed=repairs.miss,
             beat=beat,
         )
-        if metrics_port is not None:
+        if metrics_at:
             from sources.recorder.metrics import metrics  # only where they are asked for
 
-            open_.enter_context(metrics(recorder.pulse, metrics_port))
+            open_.enter_context(metrics(recorder.pulse, *metrics_at))
         return recorder.run(seconds=seconds)
 
 

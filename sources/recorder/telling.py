@@ -14,7 +14,7 @@ from typing import Any
 from lakehouse.coverage import DISPROVED, Claim, Status
 from lakehouse.streamed import Streamed
 from lakehouse.window import Window, iso, parse_moment
-from sources.stream import Action, Hole, Invalid, Valid
+from sources.stream import UNPROVEN, Action, Hole, Invalid, Valid
 
 LATE = timedelta(seconds=5)
 """No venue tells of a trade or a change later than that, as a rule; what comes later is in silver all the same."""
@@ -35,6 +35,7 @@ class Line:
     since: datetime
     proof: str = _PROOF
     cannot_show: str = ""
+    is_proven: bool = True
     reason: str = ""
 
 
@@ -108,7 +109,7 @@ class Teller:
             yield from self._miss(line, action)
 
     def _begin(self, line: Line, valid: Valid) -> Iterator[Claim]:
-        proof = {"proof": valid.proof, "cannot_show": valid.cannot_show}
+        proof = {"proof": valid.proof, "cannot_show": valid.cannot_show, "is_proven": valid.is_proven}
         if not line.is_valid:
             yield from _lost(line, valid.at)
             self._set(line, is_valid=True, since=max(line.since, valid.at), **proof)
@@ -164,7 +165,10 @@ def teller_from(said: Mapping[str, Any]) -> Teller:
 
 def _whole(line: Line, upto: datetime) -> Claim:
     return Claim(
-        window=Window(line.since, upto), status="complete", proof=line.proof, cannot_show=line.cannot_show
+        window=Window(line.since, upto),
+        status="complete" if line.is_proven else "degraded",
+        proof=line.proof if line.is_proven else UNPROVEN,
+        cannot_show=line.cannot_show,
     )
 
 

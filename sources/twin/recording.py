@@ -85,15 +85,12 @@ def read_folder(folder: Path) -> Iterator[Recording]:
 
     Raises SettingsError naming file and line for one that cannot be read.
     """
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.name.endswith((".jsonl", ".jsonl.gz")) and ".ws.jsonl" not in path.name
-    )
+    files = sorted(path for path in folder.rglob("*") if path.name.endswith((".jsonl", ".jsonl.gz")))
     if not files:
         raise SettingsError(f"no recordings (*.jsonl, *.jsonl.gz) under {folder}")
     for path in files:
-        yield from _read_file(path)
+        if ".ws.jsonl" not in path.name:
+            yield from _read_file(path)
 
 
 def write_file(path: Path, recordings: Iterable[Recording]) -> None:

@@ -21,7 +21,7 @@ import polars as pl
 from lakehouse.contract import UTC_US, Table
 from lakehouse.silver import book_orders, book_snapshots, book_updates, trades
 from sources.errors import ParseError
-from sources.stream import Channel
+from sources.stream import Channel, Frame
 from sources.venues.keeping import NO_BOOK, Desk, Keeper, Verdict
 from sources.venues.said import (
     UNREADABLE,
@@ -38,7 +38,7 @@ from sources.venues.said import (
     Trade,
     moment_us,
 )
-from sources.venues.session import VenueStream
+from sources.venues.session import Reread, VenueStream
 
 Streams = Mapping[str, VenueStream]
 
@@ -132,7 +132,7 @@ def book_snapshot_rows(pages: pl.DataFrame, streams: Streams) -> pl.LazyFrame:
     """Rows of silver.book_snapshots: each book by price level at the end of each second in which a frame changed it.
 
     Seconds are those of our receipt. The second of a book's newest frame is told once a later frame of that book,
-    or the end of the connection, shows that it is over.
+    or the end of the connection, shows that it is over; a connection that ends within it has its book told then.
     """
     columns = _Columns(book_snapshots.TABLE)
     for second in _seconds(pages, streams):
@@ -157,10 +157,10 @@ def book_snapshot_rows(pages: pl.DataFrame, streams: Streams) -> pl.LazyFrame:
 
 def unreadable(pages: pl.DataFrame, streams: Streams) -> tuple[tuple[int, str], ...]:
     """Page id and reason of each page that cannot be read."""
-    found = []
+    found, reading = [], _Reading(streams)
     for row in _in_order(pages):
         try:
-            _page(row, streams)
+            reading.page(row)
         except ParseError as error:
             found.append((int(row["page_id"]), str(error)))
     return tuple(found)
@@ -231,12 +231,14 @@ class _Connection:
             self.counted = said.number
 
     def second_before(self, page: Page, instrument_id: str) -> _Second | None:
-        """The book as it was at the end of the second of its newest frame, if that is over."""
+        """The book as it was at the end of the second of its newest frame, if that is over, or of the connection."""
         key: tuple[str, Channel] = (instrument_id, "book")
         newest, keeper = self.newest.get(key), self.desk.keepers.get(key)
         if newest is None or keeper is None or keeper.rests_on is None:
             return None
         end_us = (newest.received_us // _SECOND_US + 1) * _SECOND_US
+        if page.kind == "disconnect":
+            end_us = min(end_us, page.received_us)
         if page.received_us < end_us or not self.can_judge(page, *key):
             return None
         del self.newest[key]
@@ -292,8 +294,9 @@ def _heard(pages: pl.DataFrame, streams: Streams) -> Iterator[tuple[_Connection,
 
 
 def _pages(pages: pl.DataFrame, streams: Streams) -> Iterator[Page]:
+    reading = _Reading(streams)
     for row in _in_order(pages):
-        yield _page(row, streams)
+        yield reading.page(row)
 
 
 def _in_order(pages: pl.DataFrame) -> Iterator[dict[str, Any]]:
@@ -304,43 +307,67 @@ def _in_order(pages: pl.DataFrame) -> Iterator[dict[str, Any]]:
     return ordered.sort("connection_id", "sequence").iter_rows(named=True)
 
 
-def _page(row: Mapping[str, Any], streams: Streams) -> Page:
-    where = f"{row['feed']} {row['subject']}, page {row['page_id']}"
-    try:
-        stream = streams[row["feed"].removeprefix("stream_")]
-        request = orjson.loads(row["request"])
-        topics = {key: Topic(*fields) for key, fields in request.get("topics", {}).items()}
-        kind = request["kind"]
-        text = row["body"].decode("utf-8", "replace")
-        said = _checked(
-            _said(stream, kind, request.get("about", ""), row["http_status"], text, topics), topics
+class _Reading:
+    """Rows of pages, connection by connection and in order, read one after the other."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._connection_id = ""
+        self._reread: Reread | None = None
+
+    def page(self, row: Mapping[str, Any]) -> Page:
+        """What the page says; raises ParseError where it cannot be read."""
+        where = f"{row['feed']} {row['subject']}, page {row['page_id']}"
+        try:
+            stream = self._streams[row["feed"].removeprefix("stream_")]
+            request = orjson.loads(row["request"])
+            frame = _frame(row, request)
+            topics = {key: Topic(*fields) for key, fields in request.get("topics", {}).items()}
+            reread = self._reread_of(stream, row["connection_id"])
+            said = reread.read(frame, request) if reread else _said(stream, frame, topics)
+            said = _checked(said, topics)
+        except UNREADABLE as error:
+            raise ParseError(f"{where}: {type(error).__name__}: {error}"[:500]) from error
+        return Page(
+            page_id=row["page_id"],
+            stream=stream,
+            subject=row["subject"],
+            connection_id=row["connection_id"],
+            number=frame.number,
+            kind=frame.kind,
+            received_us=moment_us(frame.received_at),
+            topics=topics,
+            rests_on=request.get("rests_on", {}),
+            starts_on=request.get("starts_on", {}),
+            said=said,
         )
-    except UNREADABLE as error:
-        raise ParseError(f"{where}: {type(error).__name__}: {error}"[:500]) from error
-    return Page(
-        page_id=row["page_id"],
-        stream=stream,
-        subject=row["subject"],
-        connection_id=row["connection_id"],
-        number=row["sequence"],
-        kind=kind,
-        received_us=moment_us(row["received_at"]),
-        topics=topics,
-        rests_on=request.get("rests_on", {}),
-        starts_on=request.get("starts_on", {}),
-        said=said,
+
+    def _reread_of(self, stream: VenueStream, connection_id: str) -> Reread | None:
+        if connection_id != self._connection_id:
+            self._connection_id = connection_id
+            self._reread = stream.reread() if stream.reread else None
+        return self._reread
+
+
+def _frame(row: Mapping[str, Any], request: Mapping[str, Any]) -> Frame:
+    text, status = row["body"].decode("utf-8", "replace"), row["http_status"]
+    return Frame(
+        row["sequence"],
+        row["received_at"],
+        request["kind"],
+        text,
+        request.get("about", ""),
+        200 if status is None else status,
     )
 
 
-def _said(
-    stream: VenueStream, kind: str, about: str, status: int | None, text: str, topics: Mapping[str, Topic]
-) -> Sequence[Said]:
-    if kind == "recv":
-        return stream.read(text, topics)
-    if kind != "http" or stream.read_http is None or status != 200:
+def _said(stream: VenueStream, frame: Frame, topics: Mapping[str, Topic]) -> Sequence[Said]:
+    if frame.kind == "recv":
+        return stream.read(frame.text, topics)
+    if frame.kind != "http" or stream.read_http is None or frame.status != 200:
         return ()
     try:
-        return _checked(stream.read_http(about, text), topics)
+        return _checked(stream.read_http(frame.about, frame.text), topics)
     except UNREADABLE:  # the session asked again
         return ()
 

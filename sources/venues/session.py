@@ -7,15 +7,15 @@ time only from frames and ticks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from lakehouse.errors import UsageError
 from sources.stream import (
     Action,
+    Ask,
     Channel,
-    Fetch,
     Frame,
     Heard,
     Hole,
@@ -52,6 +52,14 @@ Topics = Mapping[str, Topic]
 Read = Callable[[str, Topics], Sequence[Said]]
 ReadHttp = Callable[[str, str], Sequence[Said]]
 
+
+class Reread(Protocol):
+    """Reads the frames of one connection again, one after the other."""
+
+    def read(self, frame: Frame, request: Mapping[str, Any]) -> Sequence[Said]:
+        """What a frame says, told its page's request; raises one of `UNREADABLE`."""
+
+
 _NOTHING = Heard()
 _SNAPSHOT_WITHIN = timedelta(seconds=15)
 _ASKED_AT_MOST = 4
@@ -69,12 +77,16 @@ class VenueStream:
     url: Callable[[Sequence[Instrument], Sequence[Channel]], str]
     subscribe: Callable[[Sequence[Instrument], Sequence[Channel]], Iterable[str]]
     """Texts to send once the connection stands."""
-    renew: Callable[[Instrument, Channel, Topics], Iterable[Send | Fetch]]
+    renew: Callable[[Instrument, Channel, Topics], Iterable[Action]]
     """What brings a fresh snapshot of a book."""
     read: Read
     """What a frame says; raises one of `UNREADABLE` for what the venue does not document."""
     read_http: ReadHttp | None = None
     """What a REST snapshot says, told the `about` of its `Fetch`."""
+    reread: Callable[[], Reread] | None = None
+    """Where a frame cannot be read alone: what reads those of a connection in place of `read`."""
+    is_proven: bool = True
+    """Whether its rules are known, so that what they find whole may be called complete."""
     rules: Mapping[Channel, Rule]
     depth: int | None = None
     is_asked_first: bool = False
@@ -110,12 +122,16 @@ class VenueStream:
         together = tuple(channel for channel in channels if channel not in self.apart)
         alone = ((channel,) for channel in channels if channel in self.apart)
         return tuple(
-            StreamSession(self, tuple(members[start : start + self.capacity]), carried)
+            self.session(tuple(members[start : start + self.capacity]), carried)
             for carried in (together, *alone)
             for members in groups.values()
             for start in range(0, len(members), self.capacity)
             if carried
         )
+
+    def session(self, instruments: tuple[Instrument, ...], channels: tuple[Channel, ...]) -> StreamSession:
+        """One connection."""
+        return StreamSession(self, instruments, channels)
 
     def _check_digits(self, instruments: Sequence[Instrument], channels: Sequence[Channel]) -> None:
         without = [i.instrument_id for i in instruments if None in (i.price_digits, i.amount_digits)]
@@ -125,7 +141,7 @@ class VenueStream:
 
 @dataclass
 class _Trades:
-    """What is known of an instrument's trades in this connection."""
+    """What is known of an instrument's trades: whether they are whole in this connection, and the last one of all."""
 
     is_valid: bool = False
     number: int | None = None
@@ -158,6 +174,7 @@ class StreamSession:
         self.instruments = instruments
         self.channels = channels
         self.url = stream.url(instruments, channels)
+        self.headers: Mapping[str, str] = {}
         self.feed = f"stream_{stream.name}"
         names = ",".join(instrument.instrument_id for instrument in instruments)
         self.subject = f"{stream.name}:{names}@{','.join(channels)}"
@@ -184,9 +201,15 @@ class StreamSession:
         self._kept_alive_at: datetime | None = None
         self._is_over = False
 
+    def reach(self, ask: Ask, now: datetime) -> str:  # noqa: ARG002
+        """Where to connect."""
+        return self.url
+
     def again(self) -> StreamSession:
-        """The same subscription for another connection."""
-        return StreamSession(self.stream, self.instruments, self.channels)
+        """The same subscription for another connection, which goes on counting trades where this one ended."""
+        session = self.stream.session(self.instruments, self.channels)
+        session._trades = {key: replace(trades, is_valid=False) for key, trades in self._trades.items()}
+        return session
 
     def opening(self, now: datetime) -> tuple[Action, ...]:
         """Subscribe, and ask for the first snapshots where the venue does not send them by itself."""
@@ -548,6 +571,7 @@ class _Told:
                 at=self.frame.received_at,
                 proof=proof,
                 cannot_show=why,
+                is_proven=self.session.stream.is_proven,
             )
         )
 

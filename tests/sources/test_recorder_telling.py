@@ -83,6 +83,21 @@ def test_a_hole_that_shows_late_takes_back_what_was_told():
     assert seconds_of(told) == [(0, 50, "complete"), (50, 101, "missing"), (101, 195, "complete")]
 
 
+def test_a_trade_that_was_late_when_the_connection_was_lost_takes_back_what_was_told():
+    teller = begun()
+    told = teller.hear([valid(0)], heard_at=at(0), at=at(0))
+    told += teller.tell(at(100), at(100))
+    told += teller.hear([invalid(100)], heard_at=at(100), at=at(103))
+    told += teller.hear([valid(110), hole(80, 104)], heard_at=at(109), at=at(110))
+    told += teller.tell(at(200), at(200))
+    assert seconds_of(told) == [
+        (0, 80, "complete"),
+        (80, 104, "missing"),
+        (104, 110, "missing"),
+        (110, 195, "complete"),
+    ]
+
+
 def test_a_book_that_turns_out_to_have_been_wrong_is_taken_back():
     teller = begun()
     told = teller.hear([valid(0)], heard_at=at(0), at=at(0))

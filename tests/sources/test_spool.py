@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sources.spool import Pace, Spool, abandoned
+from sources.spool import Pace, Reader, Spool, abandoned
 
 SMALL = Pace(segment_bytes=1 << 10, linger_s=0)
 
@@ -24,7 +24,9 @@ def written(folder: Path, *records: bytes, memo: bytes = b"memo") -> None:
 
 def everything(folder: Path) -> list[bytes]:
     spool = Spool(folder, pace=SMALL)
-    found = spool.read(1 << 30)
+    reader = Reader(folder)
+    found = reader.read(spool.durable, 1 << 30)
+    reader.close()
     spool.close()
     return found
 
@@ -42,12 +44,15 @@ def test_what_was_written_is_read_in_order_by_the_next_process_too(tmp_path):
 def test_records_are_read_while_others_are_written(tmp_path):
     spool = Spool(tmp_path / "s", pace=SMALL)
     spool.start(b"memo")
+    reader = Reader(tmp_path / "s")
     found = []
     for start in range(0, 300, 10):
         for record in numbered(start, start + 10):
             spool.append(record)
         spool.sync()
-        found += [one for _ in range(10) for one in spool.read(1)]
+        found += [one for _ in range(10) for one in reader.read(spool.durable, 1)]
+        spool.forget(reader.next_read)
+    reader.close()
     spool.close()
     assert found == numbered(0, 300)
 
@@ -70,10 +75,12 @@ def test_forgotten_segments_are_gone_and_counting_goes_on(tmp_path):
 
 def test_a_reader_that_had_read_so_far_goes_on_there(tmp_path):
     written(tmp_path / "s", *numbered(0, 100))
-    spool = Spool(tmp_path / "s", pace=SMALL)
-    spool.skip_to(60)
-    assert spool.read(1 << 30) == numbered(60, 100)
-    spool.close()
+    reader = Reader(tmp_path / "s")
+    reader.go_to(60)
+    assert reader.read(100, 1 << 30) == numbered(60, 100)
+    reader.go_to(30)
+    assert reader.read(90, 1 << 30) == numbered(30, 90)
+    reader.close()
 
 
 def test_the_memo_outlives_the_records_that_brought_it(tmp_path):

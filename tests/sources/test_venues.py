@@ -398,6 +398,27 @@ def test_lost_trades_are_named_by_the_ids_around_them() -> None:
     assert (hole.until - hole.since) == timedelta(milliseconds=3)
 
 
+def test_a_trade_that_was_lost_between_two_connections_is_a_hole_from_the_last_one_before() -> None:
+    def match(kind: str, number: int, trade_id: int, time: str) -> dict:
+        said = {"trade_id": trade_id, "time": time, "price": "1", "size": "2", "side": "buy"}
+        return coinbase(kind, number, maker_order_id="m", **said)
+
+    before = session("coinbaseexchange", "X")
+    heard(before, [frame(0, match("match", 1, 5, "2026-01-02T03:03:00Z")), frame(1, "", kind="disconnect")])
+    after = before.again()
+    after.opening(START)
+    late = [
+        frame(0, match("last_match", 9, 7, "2026-01-02T03:04:04Z")),
+        frame(1, match("match", 10, 8, "2026-01-02T03:04:05Z")),
+    ]
+    _, actions = heard(after, late)
+    assert kinds(actions) == ["Valid", "Hole"]
+    hole = actions[1]
+    assert isinstance(hole, Hole)
+    assert (hole.after_id, hole.before_id) == ("5", "7")
+    assert (hole.since, hole.until) == (START - timedelta(seconds=65), START - timedelta(seconds=1))
+
+
 def test_a_coinbase_heartbeat_shows_the_trade_that_was_lost() -> None:
     match = coinbase("match", 1, trade_id=5, price="1", size="2", side="buy", maker_order_id="m")
     beat = coinbase("heartbeat", 2, last_trade_id=6)
@@ -611,6 +632,13 @@ def test_a_book_is_told_at_the_end_of_each_second_in_which_it_changed() -> None:
         (START + timedelta(seconds=2), ["1"], 7, True, "sequence"),
         (START + timedelta(seconds=5), ["1"], 8, True, "sequence"),
     ]
+
+
+def test_a_book_whose_connection_ends_within_the_second_of_its_last_frame_is_told_then() -> None:
+    frames = [snapshot(0, 5, [["1", "1"]], [["3", "1"]]), frame(1, depth(6, 6)), frame(2, "", kind="disconnect")]
+    pages, _ = heard(session("binance", "BTCUSDT"), frames)
+    told = parse_book_snapshots(pages).collect().select("event_at", "sequence", "is_valid", "check")
+    assert told.rows() == [(START + timedelta(seconds=0.5), 6, True, "sequence")]
 
 
 def test_frames_of_the_same_text_are_pages_of_their_own() -> None:

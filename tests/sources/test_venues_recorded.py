@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import re
 from collections import Counter
@@ -14,13 +13,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import zstandard
 
 from lakehouse.bronze import pages_frame
 from lakehouse.conform import conform
 from lakehouse.silver import book_snapshots, book_updates, trades
 from sources.book import Book, OrderBook, kraken_checksum
 from sources.stream import Action, Frame, Hole, Instrument, Invalid, Reconnect, Unreadable, Valid, page_of
+from sources.twin.captures import lines_of
 from sources.venues import (
     VENUES,
     parse_book_snapshots,
@@ -47,9 +46,7 @@ def moment(us: int) -> datetime:
 
 
 def capture(name: str) -> Iterator[dict]:
-    raw = (WS / "cryptofeed-v3" / f"{name}.jsonl.zst").open("rb")
-    with raw, zstandard.ZstdDecompressor().stream_reader(raw) as reader:
-        yield from map(json.loads, io.TextIOWrapper(reader))
+    return lines_of(WS / "cryptofeed-v3" / f"{name}.jsonl.zst")
 
 
 def frames(name: str, *, connection: str = "", snapshots: About = no_snapshots) -> list[Frame]:

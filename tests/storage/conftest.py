@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,22 @@ class Proxy:
 
 
 @pytest.fixture
-def proxy(s3):
+def proxy_of():
+    """A proxy in front of a server."""
+    with ExitStack() as open_:
+
+        def start(endpoint: str) -> Proxy:
+            made = Proxy(endpoint)
+            open_.callback(made.close)
+            return made
+
+        yield start
+
+
+@pytest.fixture
+def proxy(s3, proxy_of):
     """The proxy in front of the S3 server."""
-    made = Proxy(s3.endpoint)
-    yield made
-    made.close()
+    return proxy_of(s3.endpoint)
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """A made-up Kraken over a real WebSocket, the recorder, bronze, silver and the ledger: what was sent is there, once."""
 
+import itertools
 import json
 import os
 import random
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from lakehouse.bronze import bronze_table
+from lakehouse.bronze import Page, bronze_table
 from lakehouse.errors import UsageError
 from lakehouse.gaps import picture, things
 from lakehouse.ledger import promote_coverage
@@ -32,11 +34,13 @@ from sources.client import Client
 from sources.errors import ParseError
 from sources.feed import Feed
 from sources.ingest import ingest
+from sources.recorder.entry import write_entry
+from sources.recorder.lander import Lander, LandingFailed
 from sources.recorder.recording import NotLanded, Recorder, Rhythm
 from sources.recorder.streaming import record_stream
 from sources.registry import feed
 from sources.repair import Repairs
-from sources.spool import Pace
+from sources.spool import Pace, Spool, SpoolFailed
 from sources.stream import Instrument
 from sources.twin.kraken import STREAM, MadeUpKraken
 from sources.twin.server import Twin, serving
@@ -111,6 +115,7 @@ def received(store) -> list[list[str]]:
     for connection in pages.partition_by("connection_id", maintain_order=True):
         numbers = connection["sequence"].to_list()
         assert numbers == list(range(len(numbers)))
+        assert connection["received_at"].is_sorted()
         kinds = [orjson.loads(request)["kind"] for request in connection["request"]]
         bodies = connection["body"].to_list()
         found.append([body.decode() for kind, body in zip(kinds, bodies, strict=True) if kind == "recv"])
@@ -153,7 +158,7 @@ def covered_share(store) -> float:
 
 
 def test_what_was_recorded_becomes_the_venues_trades_and_valid_books(store, tmp_path):
-    stage = Stage(MadeUpKraken(per_s=400, most=600))
+    stage = Stage(MadeUpKraken(per_s=2000, most=600))
     with serving(stage.twin) as url:
         record(store, tmp_path, url, until=all_came)
     rows = promote(store, "trades").sort(pl.col("trade_id").cast(pl.Int64))
@@ -166,12 +171,21 @@ def test_what_was_recorded_becomes_the_venues_trades_and_valid_books(store, tmp_
 
 
 def test_how_frames_were_cut_into_batches_cannot_be_seen_in_silver(store, tmp_path, monkeypatch):
-    stage = Stage(MadeUpKraken(per_s=300, book_share=0.8), Faults(kinds=("gap", "alter"), every_s=0.5))
+    stage = Stage(MadeUpKraken(per_s=300, book_share=0.8), Faults(kinds=("gap", "alter"), every_s=0.3))
+    back = itertools.chain(
+        [timedelta(0)] * 40, itertools.repeat(timedelta(seconds=0.2))
+    )  # the clock is set right
     with serving(stage.twin) as url:
         record(
-            store, tmp_path, url, rhythm=replace(QUICK, land_s=1.0), until=lambda pulse: pulse.frames > 700
+            store,
+            tmp_path,
+            url,
+            run=replace(RUN, now=lambda: now() - next(back)),
+            rhythm=replace(QUICK, land_s=0.4),
+            until=lambda pulse: pulse.frames > 300,
         )
     monkeypatch.setattr("lakehouse.promotion._MAX_COMMITS_OF_STREAMS", 1)
+    assert received(store)
     for name in TABLES:
         bit_by_bit = promote(store, name)
         assert bit_by_bit.height > 0
@@ -235,7 +249,7 @@ def wait_for(condition) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.thorough)])
 def test_a_killed_recorder_loses_nothing_that_was_durable_and_admits_the_rest(
     store, tmp_path, nursery, kills, request
 ):
@@ -287,7 +301,7 @@ class Clock:
 @pytest.mark.parametrize(
     ("faults", "every_s", "speed", "per_s"),
     [
-        pytest.param(12, 0.3, 1, 300, id="each kind twice"),
+        pytest.param(6, 0.25, 1, 300, id="each kind once"),
         pytest.param(360, 0.5, 20, 30, id="an hour in three minutes", marks=pytest.mark.thorough),
     ],
 )
@@ -317,7 +331,7 @@ def test_what_was_lost_to_faults_of_the_venue_is_admitted(store, tmp_path, fault
 
 
 def test_trades_that_were_missed_are_fetched_over_rest_and_the_ledger_says_repaired(store, tmp_path):
-    stage = Stage(MadeUpKraken(per_s=200), Faults(kinds=("gap",), every_s=0.5))
+    stage = Stage(MadeUpKraken(per_s=400), Faults(kinds=("gap",), every_s=0.2))
     settings = Settings(home=tmp_path)
     with serving(stage.twin) as url, Client(settings.model_copy(update={"twin_url": url})) as client:
 
@@ -325,7 +339,7 @@ def test_trades_that_were_missed_are_fetched_over_rest_and_the_ledger_says_repai
             ingest(store, feed("ccxt_trades"), subject, window, client=client, run=RUN)
 
         with Repairs(fetch, now, settles_after=timedelta(0)) as repairs:
-            record(store, tmp_path, url, missed=repairs.miss, until=lambda pulse: pulse.frames > 400)
+            record(store, tmp_path, url, missed=repairs.miss, until=lambda pulse: pulse.frames > 300)
         assert repairs.failed == []
         assert repairs.done
     promote(store, "trades")
@@ -340,7 +354,7 @@ def test_trades_that_were_missed_are_fetched_over_rest_and_the_ledger_says_repai
 
 def test_frames_that_nobody_can_read_are_kept_and_held_and_the_recorder_goes_on(store, tmp_path):
     chance = random.Random(7)
-    market = MadeUpKraken(per_s=500, most=400)
+    market = MadeUpKraken(per_s=1000, most=200)
     plain = market.go_on
 
     def fuzzed_too() -> None:
@@ -382,3 +396,32 @@ def test_what_waits_in_the_spool_lands_once_the_store_answers(store, faulty, pro
     for here, there in zip(received(store), stage.sockets.sent, strict=True):
         assert here == there[: len(here)]
         assert len(here) > 90
+
+
+def test_a_recorder_whose_disk_fails_ends_and_says_so(store, tmp_path):
+    stage = Stage(MadeUpKraken(per_s=2000))
+    with serving(stage.twin) as url, pytest.raises(SpoolFailed, match="cannot be written"):
+        record(
+            store,
+            tmp_path,
+            url,
+            until=lambda pulse: pulse.frames > 50 and shutil.rmtree(tmp_path / "spool", True),
+        )
+
+
+def test_when_the_process_that_lands_is_killed_another_one_goes_on(store, tmp_path):
+    spool = Spool(tmp_path / "spool", pace=SMALL)
+    spool.start(b"{}")
+    lander = Lander(store, "stream_kraken", RUN)
+    lander.start()
+    lander._process.kill()
+    spool.append(
+        write_entry(Page(feed="stream_kraken", subject="s", request={}, received_at=now(), body=b"x"))
+    )
+    spool.sync()
+    with pytest.raises(LandingFailed, match="has ended"):
+        lander.land(spool, 1)
+    assert [lander.land(spool, 1), lander.land(spool, 1)] == [(1, 1), (1, 0)]
+    lander.close()
+    spool.close()
+    assert store.open(BRONZE).scan().collect()["body"].to_list() == [b"x"]
