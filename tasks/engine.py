@@ -7,8 +7,10 @@ meets fails by its name, and the others go on.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import structlog
@@ -17,7 +19,7 @@ from lakehouse.errors import SettingsError
 from tasks import session
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 log = structlog.get_logger()
 
@@ -54,22 +56,55 @@ def run_all(function: Callable[..., T], jobs: Sequence[Job]) -> Iterator[Outcome
 
     `function` is one that can be imported; it may run twice where a worker dies, so it must find what it has done.
     """
+    from distributed import KilledWorker
+
     client = cluster()
+    at_once = max(1, sum(client.nthreads().values()))
+    suspects = []
+    for outcome in _run(client, function, jobs, at_once):
+        if isinstance(outcome.error, KilledWorker):
+            suspects.append(outcome)
+        else:
+            yield outcome
+    if len(suspects) == 1:
+        yield suspects[0]
+    else:  # whoever was on a worker that another job killed is innocent: each is tried again by itself
+        yield from _run(client, function, [one.job for one in suspects], 1)
+
+
+def _run(
+    client: Client, function: Callable[..., T], jobs: Sequence[Job], at_once: int
+) -> Iterator[Outcome[T]]:
+    """Never more than `at_once` are with the workers: a job that kills its worker should take no others along."""
     from distributed import as_completed
 
-    futures = {
-        client.submit(function, *job.arguments, key=f"{job.name} {number}", pure=False): job
-        for number, job in enumerate(jobs)
-    }
-    for future, result in as_completed(futures, loop=client.loop, with_results=True, raise_errors=False):
-        job = futures[future]
-        if future.status == "finished":
-            yield Outcome(job=job, value=result)
-        else:
-            error = result[1] if isinstance(result, tuple) else result
-            log.warning("a job failed", job=job.name, because=str(error))
-            yield Outcome(job=job, error=error)
-        future.release()
+    waiting = iter(jobs)
+    running: dict[Future, Job] = {}
+
+    def submit(job: Job) -> Future:
+        future = client.submit(function, *job.arguments, key=f"{job.name} {uuid.uuid4()}", pure=False)
+        running[future] = job
+        return future
+
+    done = as_completed(
+        [submit(job) for job in islice(waiting, at_once)],
+        loop=client.loop,
+        with_results=True,
+        raise_errors=False,
+    )
+    for future, result in done:
+        job = running.pop(future)
+        if following := next(waiting, None):
+            done.add(submit(following))
+        yield _outcome(job, future, result)
+
+
+def _outcome(job: Job, future: Future, result: Any) -> Outcome[Any]:
+    if future.status == "finished":
+        return Outcome(job=job, value=result)
+    error = result[1] if isinstance(result, tuple) else result
+    log.warning("a job failed", job=job.name, because=str(error))
+    return Outcome(job=job, error=error)
 
 
 @session.once
