@@ -59,10 +59,22 @@ def main() -> None:
         sys.exit(_report(error))
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("mnemo-quant"))
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug logs.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what is being done.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
 ) -> None:
     """Options of every command."""
     _set_up_logs(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
@@ -555,7 +567,7 @@ def twin(
 
 @app.command()
 def doctor(json: Json = False) -> None:
-    """Check settings, keys, the store and versions."""
+    """What is wrong with this set-up and what to do about it: settings, keys, store, server, versions."""
     from deployments import doctor as checks
     from deployments import show
 
