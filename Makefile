@@ -11,7 +11,7 @@ RUN := $(UV) run --frozen
 MINIO_VERSION ?= v0.0.0-20260212201848-7aac2a2c5b7c
 PYSPARK_VERSION ?= 3.5.7
 
-.PHONY: help setup demo test test-slow check bench bench-gate bench-gold bench-parse bench-stream docs docs-plots ui-picture notebook up clean test-crash test-minio test-spark
+.PHONY: help setup demo test test-slow check bench bench-gate bench-gold bench-parse bench-stream docs site docs-plots ui-picture notebook notebook-check up clean test-crash test-minio test-spark
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -68,6 +68,7 @@ bench: setup ## Run the benchmarks; results go to benchmarks/results/
 	$(RUN) python -m benchmarks.recorder
 	$(RUN) python -m benchmarks.gold
 	$(RUN) python -m benchmarks.gate
+	$(RUN) python -m benchmarks.page
 
 bench-gate: setup ## Judging ten million trades, beside parsing and publishing them and beside pandas
 	$(RUN) python -m benchmarks.gate
@@ -81,8 +82,12 @@ bench-parse: setup ## Landing and parsing of trades, in rows per CPU second
 bench-stream: setup ## Live frames of Binance read, validated and kept, beside cryptofeed and tardis-dev
 	$(RUN) python -m benchmarks.stream
 
-docs: setup ## Write the generated pages of docs/
+docs: setup ## Write the generated pages of docs/ and .env.example
 	$(RUN) python -m deployments.reference
+
+site: setup docs ## Build the documentation as a static site into build/site; a dead link is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN) --group site mkdocs build --strict --quiet
+	@echo "build/site: look at it with  python3 -m http.server --bind 127.0.0.1 --directory build/site 8000"
 
 docs-plots: setup ## Draw the plots of docs/gold.md anew, from the demo's lake
 	$(RUN) --group notebook python notebooks/gold_plots.py docs/images
@@ -90,11 +95,14 @@ docs-plots: setup ## Draw the plots of docs/gold.md anew, from the demo's lake
 ui-picture: setup ## Take the README's picture of `mnemo ui` anew, from the demo's lake; needs a Chromium
 	$(RUN) --group browser python -m deployments.ui.picture docs/images/ui.png
 
-notebook: setup ## Look around in the demo's lake, in a notebook
-	$(RUN) --group notebook marimo edit notebooks/first_look.py
+notebook: setup ## Look around in the demo's lake, in notebooks
+	$(RUN) --group notebook marimo edit notebooks
+
+notebook-check: setup ## Run the notebooks as scripts, on the demo's lake
+	for one in first_look point_in_time order_book; do $(RUN) --group notebook python notebooks/$$one.py || exit 1; done
 
 up: setup ## Run S3, a Prefect server and the scheduled flows until Ctrl-C
 	$(RUN) mnemo up
 
 clean: ## Remove the environment and all local state
-	rm -rf .venv .uv .mnemo .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	rm -rf .venv .uv .mnemo build .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
