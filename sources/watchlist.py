@@ -2,6 +2,7 @@
 
 `- {feed: fred_observations, subject: GDP, days: 3650}` asks for the last days, up to now;
 `- {feed: ccxt_trades, subject: "kraken:BTC/USD", start: 2024-01-01, end: 2024-01-02}` asks for that window.
+`every: hour` has the hourly run look after an entry as well; the daily run takes them all.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -39,6 +41,7 @@ class _Entry(BaseModel):
     days: int | None = None
     start: datetime | date | None = None
     end: datetime | date | None = None
+    every: Literal["day", "hour"] = "day"
 
     def order(self, now: datetime) -> Order:
         end = _moment(self.end) if self.end else now
@@ -51,8 +54,10 @@ def recordings_folder(settings: Settings) -> Path:
     return settings.recordings or _PACKAGE.parent / "recordings"
 
 
-def read_watchlist(settings: Settings, *, now: datetime, feeds: Collection[str] = ()) -> list[Order]:
-    """The orders of the watchlist in force, all or those of some feeds.
+def read_watchlist(
+    settings: Settings, *, now: datetime, feeds: Collection[str] = (), every: Literal["hour"] | None = None
+) -> list[Order]:
+    """The orders of the watchlist in force: all, those of some feeds, those that are wanted every hour.
 
     `MNEMO_WATCHLIST` names the file; offline it is the one beside the recordings, else the one of the package.
     Raises SettingsError naming file and entry for one that cannot be read, UsageError for an unknown feed.
@@ -66,7 +71,11 @@ def read_watchlist(settings: Settings, *, now: datetime, feeds: Collection[str] 
     except (yaml.YAMLError, ValidationError) as error:
         raise SettingsError(f"watchlist {path}: {error}") from None
     wanted = {feed(name).name for name in feeds}
-    return [entry.order(now) for entry in entries if not wanted or entry.feed in wanted]
+    return [
+        entry.order(now)
+        for entry in entries
+        if (not wanted or entry.feed in wanted) and (every is None or entry.every == every)
+    ]
 
 
 def _moment(said: datetime | date) -> datetime:

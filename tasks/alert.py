@@ -23,7 +23,7 @@ __all__ = ["HOOKS", "tell", "tell_alerts", "tell_outcome"]
 FLOW = "flow"
 
 
-@task(name="alert", task_run_name="alerts", tags=["alert"], cache_policy=NO_CACHE)
+@task(name="alert", task_run_name="alerts", cache_policy=NO_CACHE)
 def tell_alerts(found: Sequence[Alert], checked: Collection[str]) -> Told:
     """Record and send; see `tasks.tell.tell`."""
     return tell(found, checked=checked, run=session.new_run(flow_run.id))

@@ -19,7 +19,6 @@ _RETRIES = 2
 @task(
     name="backfill",
     task_run_name="{feed}",
-    tags=["ingest"],
     retries=_RETRIES,
     retry_delay_seconds=60,
     cache_policy=NO_CACHE,

@@ -32,7 +32,6 @@ def _may_pass(_task: Any, run: Any, state: Any) -> bool:
 @task(
     name="ingest",
     task_run_name="{feed} {subject}",
-    tags=["ingest"],
     retries=len(_DELAYS_S),
     retry_delay_seconds=_DELAYS_S,
     retry_jitter_factor=0.5,

@@ -13,7 +13,6 @@ from tasks import session, work
 @task(
     name="promote",
     task_run_name="{table}",
-    tags=["promote"],
     retries=2,
     retry_delay_seconds=5,
     cache_policy=NO_CACHE,

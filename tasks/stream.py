@@ -15,7 +15,7 @@ from tasks import session, work
 HEARTBEAT = "mnemo.stream.heartbeat"
 
 
-@task(name="stream", task_run_name="{stream}", tags=["stream"], cache_policy=NO_CACHE)
+@task(name="stream", task_run_name="{stream}", cache_policy=NO_CACHE)
 def record_live(
     stream: str, subjects: Sequence[str], *, channels: Sequence[str] = (), seconds: float | None = None
 ) -> Pulse:

@@ -14,7 +14,6 @@ from tasks import session, work
 @task(
     name="upkeep",
     task_run_name="all tables",
-    tags=["upkeep"],
     retries=2,
     retry_delay_seconds=60,
     cache_policy=NO_CACHE,

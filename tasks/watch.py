@@ -22,7 +22,6 @@ from tasks import session, work
 @task(
     name="watch",
     task_run_name="monitors",
-    tags=["watch"],
     retries=2,
     retry_delay_seconds=30,
     cache_policy=NO_CACHE,

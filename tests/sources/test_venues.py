@@ -635,7 +635,11 @@ def test_a_book_is_told_at_the_end_of_each_second_in_which_it_changed() -> None:
 
 
 def test_a_book_whose_connection_ends_within_the_second_of_its_last_frame_is_told_then() -> None:
-    frames = [snapshot(0, 5, [["1", "1"]], [["3", "1"]]), frame(1, depth(6, 6)), frame(2, "", kind="disconnect")]
+    frames = [
+        snapshot(0, 5, [["1", "1"]], [["3", "1"]]),
+        frame(1, depth(6, 6)),
+        frame(2, "", kind="disconnect"),
+    ]
     pages, _ = heard(session("binance", "BTCUSDT"), frames)
     told = parse_book_snapshots(pages).collect().select("event_at", "sequence", "is_valid", "check")
     assert told.rows() == [(START + timedelta(seconds=0.5), 6, True, "sequence")]
