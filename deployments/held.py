@@ -25,7 +25,7 @@ def main() -> None:
     """Hold the lock, then be the module."""
     lock, module, *arguments = sys.argv[1:]
     numbers = range(1, _MOST) if "{n}" in lock else (0,)
-    if not any(hold(Path(lock.format(n=number))) for number in numbers):
+    if not any(hold(Path(lock.replace("{n}", str(number)))) for number in numbers):
         sys.exit(TAKEN)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -44,7 +44,10 @@ def hold(path: Path) -> bool:
 
 
 def holder(path: Path) -> int | None:
-    """The pid of the other process that holds the lock now; None where nobody does."""
+    """The pid of the other process that holds the lock now; None where nobody does.
+
+    Not to be asked by the holder itself: that the file is closed here would end its own hold.
+    """
     if not path.exists():
         return None
     asked = [0] * 5

@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
+from lakehouse.errors import Contention, StoreUnavailable
 from lakehouse.window import Window, parse_moment
 from sources.errors import Transient
 from sources.ingest import Ingested
@@ -18,11 +19,13 @@ _DELAYS_S: list[float] = [10, 60]
 
 
 def _may_pass(_task: Any, run: Any, state: Any) -> bool:
-    """Retry what may pass by then: never sooner than the provider asked for.
+    """Retry what may pass by then: a store that is away, a provider never sooner than it asked for.
 
     The client has already waited a little by itself; `run.run_count` counts the run that just failed.
     """
     error = state.result(raise_on_failure=False)
+    if isinstance(error, StoreUnavailable | Contention):
+        return True
     if not isinstance(error, Transient):
         return False
     delay_s = _DELAYS_S[min(run.run_count, len(_DELAYS_S)) - 1]

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from prefect.states import Failed
 
+from lakehouse.errors import Contention, StoreUnavailable
 from sources.errors import Permanent, Transient
 from tasks import session
 from tasks.ingest import ingest_subject
@@ -21,11 +22,11 @@ from tasks.ingest import ingest_subject
         (Transient("busy", retry_after_s=61), 2, False),
         (Transient("busy", retry_after_s=3600), 1, False),
         (Permanent("gone"), 1, False),
+        (StoreUnavailable("no answer"), 1, True),
+        (Contention("others committed first"), 2, True),
     ],
 )
-def test_a_provider_is_asked_again_only_when_the_task_waits_as_long_as_it_asks(
-    error, run_count, is_asked_again
-):
+def test_what_may_pass_is_tried_again_and_a_provider_no_sooner_than_it_asks(error, run_count, is_asked_again):
     may_pass = ingest_subject.retry_condition_fn
     run = SimpleNamespace(run_count=run_count)
     assert may_pass(ingest_subject, run, Failed(data=error)) is is_asked_again
