@@ -30,7 +30,8 @@ _NEXT = """[bold]Where to look next[/bold]
   mnemo read gold.candles --venue kraken --format json
   mnemo sql "select venue, count(*) from gold.candles group by all"
   mnemo quarantine list               what was not let through, and why
-  mnemo docs                          the gates' Data Docs"""
+  mnemo docs                          the gates' Data Docs
+  mnemo ui                            all of it on a page"""
 
 
 _SUBJECT_WIDTH = 48
