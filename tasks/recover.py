@@ -50,7 +50,7 @@ def recover_runs() -> list[str]:
     worker five minutes ago and does not run. Task runs of flow runs that have ended end with them.
     """
     with get_client(sync_client=True) as client:
-        return [*_mark_lost(client), *_start_again(client), *_end_task_runs(client)]
+        return [*_mark_lost(client), *_end_task_runs(client), *_start_again(client)]
 
 
 def _mark_lost(client: SyncPrefectClient) -> Iterator[str]:

@@ -268,7 +268,7 @@ class TestRunning:
 
     def test_down_leaves_no_process_also_when_the_keeper_was_killed_and_up_goes_on(self, platform):
         run_id = platform.start("daily")
-        platform.until(lambda: any(name.startswith("flow") for name in platform.running()), 300, "a flow run")
+        platform.until(lambda: platform.run(run_id)["state_type"] == "RUNNING", 300, "a flow run")
         running = platform.running()
         for name in ("keeper", "worker"):
             os.kill(running[name], signal.SIGKILL)
