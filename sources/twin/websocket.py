@@ -60,11 +60,12 @@ class Faults:
 
     kinds: tuple[FaultKind, ...] = ()
     every_s: float = math.inf
-    injected: list[tuple[float, FaultKind]] = field(default_factory=list)
+    injected: list[tuple[FaultKind, str]] = field(default_factory=list)
+    """Each with the frame that it befell."""
     _last_s: float | None = None
 
-    def next(self, now_s: float) -> FaultKind | None:
-        """The fault of the frame that is sent now, if any."""
+    def next(self, now_s: float, frame: str) -> FaultKind | None:
+        """The fault of this frame, which is sent now, if any."""
         if not self.kinds:
             return None
         if self._last_s is None:
@@ -73,7 +74,7 @@ class Faults:
             return None
         self._last_s = now_s
         kind = self.kinds[len(self.injected) % len(self.kinds)]
-        self.injected.append((now_s, kind))
+        self.injected.append((kind, frame))
         return kind
 
 
@@ -191,7 +192,7 @@ class _Playing:
 
     async def _say(self, frame: str) -> None:
         is_deaf = self._is_stalled or self._is_closed
-        fault = None if is_deaf else self._faults.next(time.monotonic())
+        fault = None if is_deaf else self._faults.next(time.monotonic(), frame)
         if fault == "disconnect":
             await self._close(_BROKEN)
         elif fault == "stall":

@@ -70,7 +70,7 @@ def test_a_session_is_played_in_order_and_waits_for_the_first_message():
 def test_faults_come_when_they_are_due(kind, expected):
     faults = Faults(kinds=(kind,), every_s=1e-9)
     only_once = faults.next
-    faults.next = lambda now_s: None if faults.injected else only_once(now_s)
+    faults.next = lambda now_s, frame: None if faults.injected else only_once(now_s, frame)
     assert play(faults) == expected
 
 
