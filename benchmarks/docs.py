@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import polars as pl
 
-from benchmarks.report import report
+from benchmarks.report import Figure, figure, report
 from expectations.docs import build_index, page_key, prune, sidecar_key
 from expectations.gate import Gate
 from lakehouse.catalog import tables
@@ -35,33 +35,22 @@ def main() -> None:
         report("docs", _figures(Path(folder)))
 
 
-def _figures(home: Path) -> Iterator[dict[str, Any]]:
+def _figures(home: Path) -> Iterator[Figure]:
     files = LocalFiles(home)
     with_page, without = Gate(files), Gate(None)
     without.judge(_batch(0))  # imports the library
     judged = _cpu_s(lambda: [without.judge(_batch(number)) for number in range(_PAGES)]) / _PAGES
     written = _cpu_s(lambda: [with_page.judge(_batch(number)) for number in range(_PAGES)]) / _PAGES
-    yield _figure("a page more", written - judged, "CPU s")
+    yield figure("a page more", written - judged, "CPU s")
     for number in range(_VERDICTS):
         _put_verdict(files, number)
-    yield _figure("index of 1,000 verdicts, none seen before", _cpu_s(lambda: _index(files)), "CPU s")
+    yield figure("index of 1,000 verdicts, none seen before", _cpu_s(lambda: _index(files)), "CPU s")
     _put_verdict(files, _VERDICTS)
-    yield _figure("index of 1,000 verdicts, one of them new", _cpu_s(lambda: _index(files)), "CPU s")
+    yield figure("index of 1,000 verdicts, one of them new", _cpu_s(lambda: _index(files)), "CPU s")
     if (opened_ms := _opened_ms(home / "docs" / "index.html")) is not None:
-        yield _figure("index of 1,000 verdicts opens without a network", opened_ms, "ms")
+        yield figure("index of 1,000 verdicts opens without a network", opened_ms, "ms")
     before = _AT + timedelta(hours=_VERDICTS)
-    yield _figure("pruning them", _cpu_s(lambda: prune(files, before=before)), "CPU s")
-
-
-def _figure(name: str, value: float, unit: str) -> dict[str, Any]:
-    return {
-        "suite": "docs",
-        "figure": name,
-        "value": round(value, 3),
-        "unit": unit,
-        "peer": None,
-        "ratio": None,
-    }
+    yield figure("pruning them", _cpu_s(lambda: prune(files, before=before)), "CPU s")
 
 
 def _cpu_s(work: Callable[[], Any]) -> float:

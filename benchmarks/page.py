@@ -12,22 +12,34 @@ from deployments.reference.markdown import table
 
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 BEGIN, END = "<!-- figures -->", "<!-- end -->"
-_COLUMNS = ("figure", "value", "unit", "peer", "ratio")
+_HEAD = ("figure", "value", "least to most", "unit", "whose", "ours is better by", "goal")
 
 
-def with_figures(page: str, suites: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def with_figures(page: str, suites: Sequence[Mapping[str, Any]]) -> str:
     """The page with a table for each suite between its marks, in place of what stood there."""
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]
-    tables = [f"## {name}\n\n{table(_COLUMNS, map(_cells, suites[name]))}" for name in sorted(suites)]
+    tables = [_told(suite) for suite in sorted(suites, key=lambda suite: str(suite["suite"]))]
     return f"{before}{BEGIN}\n\n" + "\n\n".join([*tables, END]) + after
 
 
+def _told(suite: Mapping[str, Any]) -> str:
+    name, load = suite["suite"], suite["load_before"]
+    taken = (
+        f"Taken {suite['taken_at']} on {suite['machine']}; {load} threads ran on the machine in the minute before. "
+        f"What is measured, and of what: `benchmarks/{name}.py`."
+    )
+    return f"## {name}\n\n{taken}\n\n{table(_HEAD, map(_cells, suite['figures']))}"
+
+
 def _cells(figure: Mapping[str, Any]) -> Sequence[str]:
-    shown = ("" if figure[name] is None else figure[name] for name in _COLUMNS)
-    return tuple(f"{one:,}" if isinstance(one, int | float) else str(one) for one in shown)
+    spread = "" if figure["least"] is None else f"{figure['least']:,} to {figure['most']:,}"
+    ratio = "" if figure["ratio"] is None else f"{figure['ratio']:,}x"
+    goal = "" if figure["goal"] is None else f"{figure['goal']:,}"
+    whose = figure["peer"] or "ours"
+    return (figure["figure"], f"{figure['value']:,}", spread, figure["unit"], whose, ratio, goal)
 
 
 if __name__ == "__main__":
-    found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
     PAGE.write_text(with_figures(PAGE.read_text(), found))

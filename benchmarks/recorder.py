@@ -4,14 +4,14 @@ A process of its own streams 10,000 messages a second, as a made-up Kraken has t
 book with its checksum), over a WebSocket on 127.0.0.1; all are made and framed before, so that little of the machine is
 taken from the recorder. That is the whole one: it hears every frame with the venue's session, keeps the book, spools,
 syncs and lands in bronze, in a folder. What is asked for: 99 of 100 frames durable within 5 ms, for 60 s
-(`python -m benchmarks.recorder 60`; by default 10 s).
+(`python -m benchmarks.recorder`; with a number, for so many seconds).
 
 - `frame to durable`: from a frame's receipt until the sync that holds it is over; every frame of a sync counts with the
   age of its oldest. The peer writes the same bytes sync by sync with pwrite and fdatasync and does nothing else, right
   after: what the disk can do in these minutes.
 - `sent to received`: from when the venue handed a frame to its socket until the recorder had it, by one clock.
 
-Whatever else the machine does shows in all of them, so its load is told, too.
+Whatever else the machine does shows in all of them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.sync.server import ServerConnection, serve
 
-from benchmarks.report import report
+from benchmarks.report import Figure, figure, report
 from lakehouse.bronze import bronze_table
 from lakehouse.publish import Run
 from lakehouse.settings import Settings
@@ -55,8 +54,6 @@ TIME_LENGTH = len("2024-01-01T00:00:00.000000Z")
 SEGMENT = 16 << 20
 SHARES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 WHOSE = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-
-Figure = dict[str, Any]
 
 
 def stream(seconds: float, told: Connection) -> None:
@@ -166,7 +163,7 @@ def measure(seconds: float, url: str, folder: Path) -> Iterator[Figure]:
 
     settings = Settings(home=folder / "home", lake=str(folder / "lake"), twin_url=url)
     store, kraken = Store(settings), venue("kraken")
-    load, begun_s, cpu_before_s = os.getloadavg()[0], time.monotonic(), cpu_s()
+    begun_s, cpu_before_s = time.monotonic(), cpu_s()
     with Client(settings) as client:
         recorder = Recorder(
             kraken,
@@ -183,7 +180,6 @@ def measure(seconds: float, url: str, folder: Path) -> Iterator[Figure]:
     took_s = time.monotonic() - begun_s
     cores = (cpu_s() - cpu_before_s) / took_s
     third = max(1, len(memory) // 3)
-    yield figure("load of the machine before", load, "runnable threads")
     yield figure("messages received", pulse.frames / seconds, "1/s")
     syncs = pl.DataFrame(synced, schema=Synced._fields, orient="row")
     yield from compared(syncs, disk_alone(folder, syncs, seconds))
@@ -197,30 +193,16 @@ def measure(seconds: float, url: str, folder: Path) -> Iterator[Figure]:
 
 
 def compared(syncs: pl.DataFrame, alone: pl.DataFrame) -> Iterator[Figure]:
-    """Frame to durable, beside the disk alone and beside what is asked for."""
+    """Frame to durable, beside the disk alone."""
     for name, share in SHARES.items():
         ours, floor = percentile(syncs, share), percentile(alone, share)
-        yield figure(f"frame to durable spool, {name}", ours, "ms")
-        yield figure(f"frame to durable spool, {name}", floor, "ms", peer="pwrite, fdatasync", ours=ours)
-    ours = percentile(syncs, 0.99)
-    yield figure("frame to durable spool, p99", GOAL_MS, "ms", peer="goal", ours=ours)
-
-
-def figure(
-    name: str, value: float, unit: str, *, peer: str | None = None, ours: float | None = None
-) -> Figure:
-    return {
-        "suite": "recorder",
-        "figure": name,
-        "value": round(value, 2),
-        "unit": unit,
-        "peer": peer,
-        "ratio": None if ours is None else round(value / ours, 2),
-    }
+        what, goal = f"frame to durable spool, {name}", GOAL_MS if name == "p99" else None
+        yield figure(what, ours, "ms", goal=goal)
+        yield figure(what, floor, "ms", peer="pwrite, fdatasync", ratio=floor / ours)
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     ours, theirs = multiprocessing.Pipe()
     feeder = multiprocessing.get_context("spawn").Process(target=stream, args=(seconds, theirs))
     feeder.start()

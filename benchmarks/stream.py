@@ -3,12 +3,12 @@
     python -m benchmarks.stream
 
 Recorded frames of Binance (spot, USD-M, COIN-M of the same minutes) are read, validated and kept as books by the same
-session that the recorder uses, from a frame's text to its note. CPU seconds of one process, all its threads, the best
+session that the recorder uses, from a frame's text to its note. CPU seconds of one process, all its threads, the median
 of three runs (a peer that needs more than ten seconds for one has that one); starting up is left out.
 
-- `messages_read_validated_and_kept`: from texts in memory, as they come from a socket; the goal is for this one.
-- `messages_replayed`: from a file, lines and times read as well, since that is what a peer's replay does.
-- `messages_replayed_without_best_prices`: the same without the 153,154 frames of best prices, which say nothing to us.
+- `messages read, validated and kept`: from texts in memory, as they come from a socket; the goal is for this one.
+- `messages replayed`: from a file, lines and times read as well, since that is what a peer's replay does.
+- `messages replayed without best prices`: the same without the 153,154 frames of best prices, which say nothing to us.
 
 Peers play the same frames in the same run, each in a process of its own, and none of them does the same per frame:
 docs/streams.md compares them, their scripts say how they are fed. So each plays twice: as it comes, and doing what ours
@@ -20,17 +20,17 @@ from __future__ import annotations
 
 import gc
 import gzip
-import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks.peers.peer import PEERS, LeftOut, Peer, Played
-from benchmarks.report import report
+from benchmarks.peers.environment import Environment, LeftOut, leave_out
+from benchmarks.report import Figure, figure, report
 from sources.stream import Frame, Instrument, Invalid
 from sources.venues import VENUES
 from sources.venues.session import StreamSession
@@ -44,7 +44,43 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Timed = tuple[datetime, str]
 """When a frame was received, and its text."""
-Figure = dict[str, Any]
+
+
+class Played(NamedTuple):
+    """CPU seconds of each run; of each file its trades, and where books are kept best bid and ask in the end."""
+
+    cpu_s: list[float]
+    trades: list[int]
+    best: list[list[float]] | None
+
+
+class Peer(NamedTuple):
+    """Another library that plays frames. `keeps` says what else it does where books are to be kept as ours are."""
+
+    name: str
+    keeps: str
+    environment: Environment
+    script: str
+
+    def play(self, told: Mapping[str, Any]) -> Played:
+        """Raises LeftOut where the peer fails."""
+        return Played(**self.environment.run(self.script, told))
+
+
+PEERS = (
+    Peer(
+        "cryptofeed playback",
+        "best prices read after each change",
+        Environment("cryptofeed"),
+        "cryptofeed_playback.py",
+    ),
+    Peer(
+        "tardis-dev replayNormalized",
+        "its OrderBook kept, looking for crossed levels",
+        Environment("tardis-dev", is_node=True),
+        "tardis_replay.mjs",
+    ),
+)
 
 
 class Sample(NamedTuple):
@@ -116,9 +152,9 @@ def unpack(folder: Path, *, without: str | None = None) -> list[Unpacked]:
     return found
 
 
-def best_s(runs: Iterable[Iterable[Kept]]) -> float:
-    """CPU seconds over all samples, in the best of some runs."""
-    return min(sum(kept.cpu_s for kept in run) for run in runs)
+def spent_s(runs: Iterable[Iterable[Kept]]) -> list[float]:
+    """CPU seconds over all samples, of each run."""
+    return [sum(kept.cpu_s for kept in run) for run in runs]
 
 
 def from_memory(samples: Sequence[Unpacked]) -> Iterator[Figure]:
@@ -128,20 +164,19 @@ def from_memory(samples: Sequence[Unpacked]) -> Iterator[Figure]:
     gc.freeze()  # a recorder does not hold the frames that are still to come
     runs = [[keep(one.sample, frames) for one, frames in held] for _ in range(RUNS)]
     gc.unfreeze()
-    ours = sum(one.messages for one in samples) / best_s(runs)
-    yield figure("messages_read_validated_and_kept", ours)
-    yield figure("messages_read_validated_and_kept", GOAL, "goal", ours)
+    messages = sum(one.messages for one in samples)
+    yield rate("messages read, validated and kept", messages, spent_s(runs), goal=GOAL)
     for one, tries in zip(samples, zip(*runs, strict=True), strict=True):
-        name = f"messages_of_{one.sample.stream}_{one.sample.symbol}".lower()
-        yield figure(name, one.messages / min(kept.cpu_s for kept in tries))
+        name = f"of them, of {one.sample.stream} {one.sample.symbol}"
+        yield rate(name, one.messages, [kept.cpu_s for kept in tries])
 
 
 def from_files(name: str, samples: Sequence[Unpacked], peers: Sequence[Peer]) -> Iterator[Figure]:
     """Ours and each peer's, as it comes and with books kept."""
     runs = [[keep(one.sample, frames_in(one.file)) for one in samples] for _ in range(RUNS)]
     messages = sum(one.messages for one in samples)
-    ours = messages / best_s(runs)
-    yield figure(name, ours)
+    ours = spent_s(runs)
+    yield rate(name, messages, ours)
     for peer, keeps_books in product(peers, (False, True)):
         peer_name = f"{peer.name}, {peer.keeps}" if keeps_books else peer.name
         try:
@@ -150,22 +185,18 @@ def from_files(name: str, samples: Sequence[Unpacked], peers: Sequence[Peer]) ->
         except LeftOut as why:
             leave_out(peer_name, why)
             continue
-        yield figure(name, messages / played.cpu_s, peer_name, ours)
+        yield rate(name, messages, played.cpu_s, peer=peer_name, ratio=median(played.cpu_s) / median(ours))
 
 
 def set_up() -> Iterator[Peer]:
     """The peers that can be had here."""
     for peer in PEERS:
         try:
-            peer.set_up()
+            peer.environment.set_up()
         except LeftOut as why:
             leave_out(peer.name, why)
         else:
             yield peer
-
-
-def leave_out(what: str, why: LeftOut) -> None:
-    print(f"left out: {what}: {why}", file=sys.stderr, flush=True)
 
 
 def told(samples: Sequence[Unpacked], *, keeps_books: bool) -> dict[str, Any]:
@@ -186,16 +217,8 @@ def agree(played: Played, samples: Sequence[Unpacked], ours: Sequence[Kept]) -> 
         raise LeftOut(f"its best prices in the end are {played.best}, ours {best}")
 
 
-def figure(name: str, value: float, peer: str | None = None, ours: float | None = None) -> Figure:
-    ratio = None if ours is None else round(ours / value, 2)
-    return {
-        "suite": "stream",
-        "figure": name,
-        "value": round(value),
-        "unit": "messages/cpu_s",
-        "peer": peer,
-        "ratio": ratio,
-    }
+def rate(name: str, messages: int, cpu_s: Sequence[float], **more: Any) -> Figure:
+    return figure(name, [messages / spent for spent in cpu_s], "messages / CPU s", **more)
 
 
 def figures() -> Iterator[Figure]:
@@ -203,9 +226,9 @@ def figures() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="frames-") as home:
         everything = unpack(Path(home, "all"))
         yield from from_memory(everything)
-        yield from from_files("messages_replayed", everything, peers)
+        yield from from_files("messages replayed", everything, peers)
         without = unpack(Path(home, "some"), without=BEST_PRICES)
-        yield from from_files("messages_replayed_without_best_prices", without, peers)
+        yield from from_files("messages replayed without best prices", without, peers)
 
 
 def main() -> None:

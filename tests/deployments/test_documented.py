@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from benchmarks.page import with_figures
+from benchmarks.report import figure
 from deployments.reference.commands import commands, taken_by
 from deployments.reference.flows import deployments, flows
 from deployments.reference.settings import hosts, key_settings
@@ -92,12 +93,13 @@ def test_every_monitor_has_a_line(monitor):
 
 
 def test_new_figures_take_the_place_of_the_old_and_leave_the_words():
-    figure = {"figure": "read", "value": 1234.5, "unit": "s", "peer": None, "ratio": None}
-    once = with_figures(page("performance.md"), {"gate": [figure]})
+    suite = {"suite": "gate", "taken_at": "today", "machine": "2 cores", "load_before": 0.1}
+    suite["figures"] = [figure("read", [2000, 12.5, 10], "s", peer="pandas", ratio=2)]
+    once = with_figures(page("performance.md"), [suite])
 
-    assert "## gate\n\n| figure" in once
-    assert "| read | 1,234.5 | s |  |  |" in once
-    assert with_figures(once, {"gate": [figure]}) == once
+    assert "## gate\n\nTaken today on 2 cores" in once
+    assert "| read | 12.5 | 10 to 2,000 | s | pandas | 2x |  |" in once
+    assert with_figures(once, [suite]) == once
     assert once.partition("<!--")[0] == page("performance.md").partition("<!--")[0]
     assert once.rpartition("-->")[2] == page("performance.md").rpartition("-->")[2]
 
