@@ -30,13 +30,8 @@ from lakehouse.verdict import REASONS, Judge
 
 def held_rows(store: Store, *, batch: str = "") -> pl.DataFrame:
     """Quarantined rows of all batches, or of those whose id begins with `batch`; oldest first."""
-    stored = store.find(QUARANTINE)
-    rows = stored.scan() if stored else QUARANTINE.schema.to_frame(eager=False)
-    return (
-        rows.filter(pl.col("batch_id").str.starts_with(batch))
-        .sort("quarantined_at", "quarantine_id")
-        .collect()
-    )
+    rows = _scan(store).filter(pl.col("batch_id").str.starts_with(batch))
+    return rows.sort("quarantined_at", "quarantine_id").collect()
 
 
 def reasons_of(rows: pl.DataFrame) -> pl.DataFrame:
@@ -56,12 +51,13 @@ def aged(store: Store, now: datetime, older_than: timedelta) -> pl.DataFrame:
     Columns: `table`, `batch_id`, `rows`, `quarantined_at`, `reasons` (a list, the most frequent first), `owner` (empty
     where the table is not known any more) and `age` (a duration).
     """
-    held = held_rows(store).filter(pl.col("status") == "held", pl.col("quarantined_at") < now - older_than)
-    batches = held.group_by("table", "batch_id").agg(
+    held = _scan(store).filter(pl.col("status") == "held", pl.col("quarantined_at") < now - older_than)
+    counted = held.group_by("table", "batch_id").agg(
         pl.len().cast(pl.Int64).alias("rows"),
         pl.col("quarantined_at").min(),
         pl.col("reasons").explode(empty_as_null=False).value_counts(sort=True, name="n"),
     )
+    batches = counted.collect()
     owners = {name: table.owner for name, table in tables().items()}
     return batches.with_columns(
         pl.col("reasons").list.eval(pl.element().struct.field("reasons")),
@@ -120,6 +116,11 @@ def release(
         passing = _published_now(table, target, good, held, dict(unreadable))
         mark_released(store, list(dict.fromkeys([*passing, *_corrected(table, target, held)])))
     return outcome
+
+
+def _scan(store: Store) -> pl.LazyFrame:
+    stored = store.find(QUARANTINE)
+    return stored.scan() if stored else QUARANTINE.schema.to_frame(eager=False)
 
 
 def _publish_passing(
