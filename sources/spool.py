@@ -332,7 +332,10 @@ class Reader:
 
     def _find(self) -> _Reading:
         """The segment of the record that is read next, read up to there."""
-        segment = [one for one in self._segments if one.first <= self.next_read][-1]
+        before = [one for one in self._segments if one.first <= self.next_read]
+        if not before:
+            raise SpoolFailed(f"the spool {self._folder} holds no record {self.next_read} any more")
+        segment = before[-1]
         self._end = self._end_of(segment)
         reading = _Reading(segment)
         for number in (segment.first, *range(segment.first, self.next_read)):

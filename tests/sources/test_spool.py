@@ -1,13 +1,14 @@
 """The spool: what it says is durable is there after a crash, once, in order; what is torn never was."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sources.spool import Pace, Reader, Spool, abandoned
+from sources.spool import Pace, Reader, Spool, SpoolFailed, abandoned
 
 SMALL = Pace(segment_bytes=1 << 10, linger_s=0)
 
@@ -81,6 +82,14 @@ def test_a_reader_that_had_read_so_far_goes_on_there(tmp_path):
     reader.go_to(30)
     assert reader.read(90, 1 << 30) == numbered(30, 90)
     reader.close()
+
+
+def test_a_spool_that_was_taken_away_meanwhile_is_named(tmp_path):
+    written(tmp_path / "s", *numbered(0, 10))
+    reader = Reader(tmp_path / "s")
+    shutil.rmtree(tmp_path / "s")
+    with pytest.raises(SpoolFailed, match=f"the spool {tmp_path / 's'} holds no record 0 any more"):
+        reader.read(10, 1 << 30)
 
 
 def test_the_memo_outlives_the_records_that_brought_it(tmp_path):
