@@ -125,8 +125,9 @@ def _is_overtaken(client: SyncPrefectClient, run: FlowRun) -> bool:
         deployment_id=filters.FlowRunFilterDeploymentId(any_=[run.deployment_id]),
         start_time=filters.FlowRunFilterStartTime(after_=run.start_time),
     )
-    others = client.read_flow_runs(flow_run_filter=later, limit=_PAGE)
-    return any(other.id != run.id and other.parameters == run.parameters for other in others)
+    found = client.read_flow_runs(flow_run_filter=later, limit=_PAGE)
+    others = [one for one in found if one.start_time and one.id != run.id]  # it finds those to come, too
+    return any(other.parameters == run.parameters for other in others)
 
 
 def _set(client: SyncPrefectClient, run: FlowRun, state: State) -> str:

@@ -235,7 +235,7 @@ class TestRunning:
 
     def test_without_any_event_the_sweep_ends_lost_runs_and_starts_them_again(self, platform):
         switch_automations(platform, on=False)
-        run_id = platform.start("promote", parameters={"tables": ["silver.bars"]}, state="RUNNING")
+        run_id = platform.start("daily", state="RUNNING")  # whose next runs are scheduled already
         task = {"flow_run_id": run_id, "task_key": "lost", "dynamic_key": "0", "state": {"type": "RUNNING"}}
         task_id = platform.api("/task_runs/", task)["id"]
 
