@@ -443,7 +443,7 @@ def stored_alike(table: Table, target: StoredTable, batch: pl.DataFrame) -> pl.D
         stored = stored.filter(pl.col(name).is_in(batch[name].unique().implode(), nulls_equal=True))
     if table.range_column is not None and batch[table.range_column].count():
         stored = stored.filter(in_spans(table.range_column, _days(batch[table.range_column])))
-    facts = batch.lazy().select(table.identity).unique()
+    facts = batch.lazy().select(table.identity)
     return stored.join(facts, on=table.identity, how="semi", nulls_equal=True).collect(engine="streaming")
 
 
