@@ -1,46 +1,40 @@
-"""How fast fetched trades are landed in bronze and parsed into the columns of silver. `python -m benchmarks.parse`
+"""How fast fetched trades are parsed into the columns of silver. `python -m benchmarks.parse`
 
 Recorded pages of Binance and Kraken, 1,000 trades each, repeated with other ids and times so that no two trades are
-alike. Rows (trades) per CPU second of this process, all threads counted; medians of five. What is asked for: 135,000
-landed and 400,000 parsed. Landing is the whole of `ingest`: pages with their ids, looking for what is there already,
-the commit with the record of the fetch. Parsing is the feed's `parse`, sorted rows of silver.trades.
+alike. Rows (trades) per CPU second of this process, all threads counted; medians of five. Parsing is the feed's
+`parse`, sorted rows of silver.trades.
 
 Peers read the same bodies in the same run: ccxt's own `parse_trades`, which ends in dicts; a plain loop over
-`json.loads` into dicts of the same columns and a frame of them, unchecked; for landing that frame, by `write_delta`.
+`json.loads` into dicts of the same columns and a frame of them, unchecked. tardis-dev reads no REST answers: see
+`benchmarks.stream`.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import statistics
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import orjson
 import polars as pl
 
-from benchmarks.report import report
+from benchmarks.measure import costs
+from benchmarks.report import Figure, figure, report
 from lakehouse.bronze import Page, pages_frame
-from lakehouse.publish import Run
-from lakehouse.settings import Settings
 from lakehouse.silver.trades import TABLE
-from lakehouse.store import open_store
 from lakehouse.window import Window, parse_moment
 from sources.ccxt_rest import FEEDS
-from sources.client import Answer, Client
-from sources.ingest import ingest
+from sources.client import Answer
 
 RECORDINGS = Path(__file__).parents[1] / "recordings/ccxt/ccxt_rest.jsonl.gz"
 RUNS = 5
 PAGES, PAGES_OF_PEERS = 200, 20
-PER_INGEST = 100
+GOAL = 400_000
 WINDOW = Window(parse_moment("2025-01-01"), parse_moment("2025-01-02"))
 FEED = next(feed for feed in FEEDS if feed.name == "ccxt_trades")
 Shift = Callable[[Any, int], Any]
@@ -123,17 +117,13 @@ def fetched(exchange: str, told: Sequence[Answer]) -> Iterator[Page]:
         )
 
 
-def rows_per_s(work: Callable[[Any], object], inputs: Sequence[Any], rows: int) -> float:
-    """Rows per CPU second: the median over the inputs after the first, which warms up."""
-    costs = []
-    for one in inputs:
-        began = time.process_time()
-        work(one)
-        costs.append(time.process_time() - began)
-    return rows / statistics.median(costs[1:])
+def rows_per_s(work: Callable[[Any], object], inputs: Sequence[Any], rows: int) -> list[float]:
+    """Rows per CPU second of each input after the first, which warms up."""
+    left = iter(inputs)
+    return [rows / spent for spent in costs(lambda: work(next(left)), runs=len(inputs) - 1).cpu_s]
 
 
-def parsing(exchange: str) -> Iterator[tuple[str | None, float]]:
+def parsing(exchange: str) -> Iterator[tuple[str | None, list[float]]]:
     """Peer (None for us) and rows per CPU second."""
     numbers = count()
     batches = [
@@ -189,50 +179,15 @@ def rows_in(exchange: str, said: Any) -> list[Any]:
     return rows
 
 
-def landing(exchange: str) -> Iterator[tuple[str | None, float]]:
-    """Peer (None for us) and rows per CPU second."""
-    numbers = count()
-    batches = [answers(exchange, numbers, PER_INGEST) for _ in range(RUNS + 1)]
-    with (
-        tempfile.TemporaryDirectory() as home,
-        Client(Settings(_env_file=None, lake=f"{home}/lake")) as client,
-    ):
-        store = open_store(client.settings)
-        run = Run(run_id="b", code_version="0", now=lambda: datetime.now(UTC))
-
-        def land(told: list[Answer]) -> None:
-            feed = replace(FEED, fetch=lambda *_: fetched(exchange, told))
-            done = ingest(store, feed, f"{exchange}:BTC/USDT", WINDOW, client=client, run=run)
-            assert done.new_pages == len(told)
-
-        def write(told: list[Answer]) -> None:
-            frame = by_dicts(exchange)([answer.body for answer in told])
-            frame.write_delta(f"{home}/peer", mode="append")
-
-        yield None, rows_per_s(land, batches, PER_INGEST * 1000)
-        yield "json.loads, dicts, write_delta", rows_per_s(write, batches, PER_INGEST * 1000)
-
-
-def figures() -> Iterator[dict[str, object]]:
-    """A record a figure: ours, then each peer's with the ratio of ours to it."""
-    for what, measured in (("land trades in bronze", landing), ("parse trades to columns", parsing)):
-        for exchange in VENUES:
-            ours = 0.0
-            for peer, value in measured(exchange):
-                ours = ours if peer else value
-                yield {
-                    "suite": "parse",
-                    "figure": f"{what}, {exchange}",
-                    "value": round(value),
-                    "unit": "rows / CPU s",
-                    "peer": peer,
-                    "ratio": round(ours / value, 2) if peer else None,
-                }
-
-
-def main() -> None:
-    """Print a JSON object a figure and keep them in `benchmarks/results/parse.json`."""
-    report("parse", figures())
+def figures() -> Iterator[Figure]:
+    """Ours, then each peer's."""
+    for exchange in VENUES:
+        what = f"parse trades to columns, {exchange}"
+        mine: list[float] = []
+        for peer, rates in parsing(exchange):
+            mine = mine or rates
+            goal, ratio = (None, median(mine) / median(rates)) if peer else (GOAL, None)
+            yield figure(what, rates, "rows / CPU s", peer=peer, ratio=ratio, goal=goal)
 
 
 def _binance_dict(trade: Row) -> Row:
@@ -256,4 +211,4 @@ def _kraken_dict(trade: list[Any]) -> Row:
 
 
 if __name__ == "__main__":
-    main()
+    report("parse", figures())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import structlog
 
 RESULTS = Path(__file__).parent / "results"
 _PARTS = ("polars", "deltalake", "great-expectations", "prefect")
@@ -48,6 +51,7 @@ def figure(
 
 def report(suite: str, figures: Iterable[Figure]) -> None:
     """Print each figure as soon as it is there, and keep all of them with the date and the machine."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     taken = {"suite": suite, "taken_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "machine": machine()}
     taken["load_before"] = round(os.getloadavg()[0], 2)
     print(json.dumps(taken), flush=True)

@@ -1,4 +1,4 @@
-"""Candles from 55 million trades, through the lake on the embedded S3 server. `python -m benchmarks.gold`
+"""Candles from 55 million trades, through the lake on the embedded S3 server. `python -m benchmarks.candles`
 
 The trades are synthetic: 5 instruments of one venue over 31 days, taken in turn each 48.7 ms and moved by up to 40 ms,
 so 4.1 trades a second each; ids that count on per instrument, prices in cents on two sine waves with noise, amounts of
@@ -169,7 +169,7 @@ def measure(name: str, settings: Settings) -> dict[str, float]:
 
 def measured(name: str, home: Path) -> dict[str, float]:
     """The same in a process of its own. Its peak counts from that of this process on, which therefore does no work."""
-    command = [sys.executable, "-m", "benchmarks.gold", name, str(home)]
+    command = [sys.executable, "-m", "benchmarks.candles", name, str(home)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -192,7 +192,7 @@ def figures(home: Path) -> Iterator[dict[str, object]]:
 
 def _figure(figure: str, value: float, unit: str, peer: str | None, ratio: float) -> dict[str, object]:
     return {
-        "suite": "gold",
+        "suite": "candles",
         "figure": figure,
         "value": round(value, 3),
         "unit": unit,
@@ -208,14 +208,14 @@ def _settings(home: Path) -> Settings:
 
 
 def main() -> None:
-    """Print a JSON object a figure and keep them in `benchmarks/results/gold.json`."""
+    """Print a JSON object a figure and keep them in `benchmarks/results/candles.json`."""
     if len(sys.argv) > 2:
         print(json.dumps(measure(sys.argv[1], _settings(Path(sys.argv[2])))))
         return
     home = Path(tempfile.mkdtemp())
     _settings(home)
     measured("fill", home)
-    report("gold", figures(home))
+    report("candles", figures(home))
     release(home, wait=True)
     shutil.rmtree(home)
 
