@@ -1,27 +1,26 @@
-"""Candles from 55 million trades, through the lake on the embedded S3 server. `python -m benchmarks.candles`
+"""Candles from 5 and from 55 million trades, through the lake on the embedded S3 server. `python -m benchmarks.candles`
 
-The trades are synthetic: 5 instruments of one venue over 31 days, taken in turn each 48.7 ms and moved by up to 40 ms,
-so 4.1 trades a second each; ids that count on per instrument, prices in cents on two sine waves with noise, amounts of
-four decimals, two buys to a sell. They are stored a million a commit, as live promotions would leave them. Filling is
-not measured; it goes past bronze.
+The trades are synthetic: 5 instruments of one venue, taken in turn each 48.7 ms and moved by up to 40 ms, so 4.1 trades
+a second each, over 31 days for the larger number; ids that count on per instrument, prices in cents on two sine waves
+with noise, amounts of four decimals, two buys to a sell. They are stored a million a commit, as live promotions would
+leave them. Filling is not measured; it goes past bronze.
 
 Ours is `promote_model` of gold.candles as it stands: read the trades, build 1m, 5m, 15m, 1h and 1d bars with all that
-proves them whole, conform, judge by the real gate, commit. Wall time and peak memory (`ru_maxrss`) of a process of its
-own, imports included in the memory and not in the time; asked for are 60 s and 1 GiB on two cores.
+proves them whole, conform, judge by the real gate, commit. Wall and CPU seconds and peak memory of a process of its
+own, imports included in the memory and not in the time.
 
-Peers, each in a process of its own in the same run, over the same files on the same server: a plain scan of the columns
-that candles need; the same bars in DuckDB's SQL, from minutes on, without any proof, judgement or commit; pandas on the
-first day, its time taken times the number of trades.
+Peers, each in a process of its own in the same run, only compute, and prove, judge and commit nothing: a plain scan of
+the columns that candles need, and the same bars in DuckDB's SQL, both over the same files on the same server; ArcticDB
+with its own `resample` into minutes (the longer bars of these, by pandas) from its own copy on the same server, whose
+writing is not measured; pandas on the first day, and freqtrade's `trades_to_ohlcv` on it, which has no bought volume:
+their times are taken times the number of days.
 """
 
 from __future__ import annotations
 
 import json
-import resource
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -30,21 +29,24 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 
-from benchmarks.report import report
+from benchmarks.lake import passing_lake, settings_in, told_of
+from benchmarks.measure import peak_gib
+from benchmarks.peers.environment import Environment, LeftOut, leave_out
+from benchmarks.report import Figure, figure, report
 from lakehouse.conform import conform
-from lakehouse.embedded_s3 import ensure_running, release
 from lakehouse.gold import candles
 from lakehouse.promotion import promote_model
 from lakehouse.publish import Run
-from lakehouse.settings import Settings
 from lakehouse.silver.trades import TABLE
 from lakehouse.sql import connect
 from lakehouse.store import Store, open_store
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-TRADES, PER_COMMIT = 55_000_000, 1_000_000
+SIZES, PER_COMMIT = (5_000_000, 55_000_000), 1_000_000
 INSTRUMENTS, STEP_US = 5, 48_700
-SECONDS_ASKED, GIB_ASKED = 60, 1.0
+SECONDS_ASKED, GIB_ASKED = {55_000_000: 60}, {55_000_000: 1.0}
+A_DAY = 86_400_000_000 // STEP_US
+"""Trades of a day."""
 COLUMNS = ("instrument_id", "trade_id", "event_at", "price", "amount", "side")
 INTERVALS = {"1m": "1 minute", "5m": "5 minutes", "15m": "15 minutes", "1h": "1 hour", "1d": "1 day"}
 
@@ -75,13 +77,12 @@ def trades(first: int, count: int) -> pl.LazyFrame:
     )
 
 
-def filled(store: Store) -> int:
-    """Store the trades; the number of them."""
+def fill(store: Store, size: int) -> None:
+    """Store so many trades."""
     table = store.open(TABLE)
-    for first in range(0, TRADES, PER_COMMIT):
-        frame = conform(TABLE, trades(first, min(PER_COMMIT, TRADES - first))).collect()
+    for first in range(0, size, PER_COMMIT):
+        frame = conform(TABLE, trades(first, PER_COMMIT)).collect()
         table.append(frame.select(TABLE.schema.names()), positions={}, said={})
-    return TRADES
 
 
 def promoted(store: Store) -> int:
@@ -147,77 +148,115 @@ def counted_by_pandas(store: Store) -> int:
     return sum(len(day.groupby(["instrument_id", start]).agg(**figures)) for start in starts)
 
 
-PEERS: Mapping[str, Callable[[Store], int]] = {
+RUNS: Mapping[str, Callable[[Store], int]] = {
+    "ours": promoted,
     "plain Parquet scan": scanned,
     "DuckDB": counted_by_duckdb,
     "pandas": counted_by_pandas,
 }
-RUNS: Mapping[str, Callable[[Store], int]] = {"fill": filled, "ours": promoted, **PEERS}
-SHARE = {"pandas": TRADES / min(TRADES, 86_400_000_000 // STEP_US)}
-"""How much more work all trades are than what a peer was given."""
+OF_A_DAY = ("pandas", "freqtrade trades_to_ohlcv")
+"""Peers that are given the first day alone."""
+ELSEWHERE = {
+    "ArcticDB resample": ("arcticdb", "arctic_resample.py"),
+    "freqtrade trades_to_ohlcv": ("freqtrade", "freqtrade_candles.py"),
+}
+"""Peers in environments of their own."""
 
 
-def measure(name: str, settings: Settings) -> dict[str, float]:
-    """Seconds, peak GiB and the number found of one of the runs, in this process."""
-    store = open_store(settings)
-    began = time.perf_counter()
+def run_here(name: str, home: Path, size: int) -> dict[str, float]:
+    """Wall and CPU seconds, peak GiB and the number found of one of the runs, in this process."""
+    store = open_store(settings_in(home, f"candles-{size}"))
+    wall, cpu = time.perf_counter(), time.process_time()
     found = RUNS[name](store)
-    seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"seconds": seconds, "gib": peak, "found": found}
+    spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    return {**spent, "gib": peak_gib(), "found": found}
 
 
-def measured(name: str, home: Path) -> dict[str, float]:
+def measured(name: str, home: Path, size: int) -> dict[str, float]:
     """The same in a process of its own. Its peak counts from that of this process on, which therefore does no work."""
-    command = [sys.executable, "-m", "benchmarks.candles", name, str(home)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(alone(name, home, size).splitlines()[-1])
     return found
 
 
-def figures(home: Path) -> Iterator[dict[str, object]]:
-    """Ours, its ratio against what is asked for; then each peer, ours against it."""
-    ours = measured("ours", home)
-    shape = f"{TRADES:,} trades to {int(ours['found']):,} bars"
-    yield _figure(shape, ours["seconds"], "s", None, SECONDS_ASKED / ours["seconds"])
-    yield _figure(f"{shape}, peak memory", ours["gib"], "GiB", None, GIB_ASKED / ours["gib"])
-    for peer in PEERS:
-        theirs = measured(peer, home)
-        seconds = theirs["seconds"] * SHARE.get(peer, 1)
-        yield _figure(f"{shape}, by {peer}", seconds, "s", peer, seconds / ours["seconds"])
-        yield _figure(
-            f"{shape}, peak memory of {peer}", theirs["gib"], "GiB", peer, theirs["gib"] / ours["gib"]
-        )
+def alone(name: str, home: Path, size: int) -> str:
+    """What is printed by this program with these arguments."""
+    command = [sys.executable, "-m", "benchmarks.candles", name, str(home), str(size)]
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
 
 
-def _figure(figure: str, value: float, unit: str, peer: str | None, ratio: float) -> dict[str, object]:
-    return {
-        "suite": "candles",
-        "figure": figure,
-        "value": round(value, 3),
-        "unit": unit,
-        "peer": peer,
-        "ratio": round(ratio, 3),
-    }
+def elsewhere(name: str, home: Path, size: int) -> dict[str, float]:
+    """The same of a peer in its own environment, which gets the trades as files. Raises LeftOut."""
+    environment, script = ELSEWHERE[name]
+    folder = home / f"trades-{size}"
+    given = sorted(folder.iterdir())[:1] if name in OF_A_DAY else sorted(folder.iterdir())
+    told = {**told_of(settings_in(home, "peer")), "files": [str(file) for file in given], "size": size}
+    found: dict[str, float] = Environment(environment).run(script, told)
+    return found
 
 
-def _settings(home: Path) -> Settings:
-    server = ensure_running(home, bucket="lake")
-    secret = {"s3_access_key": server.access_key, "s3_secret_key": server.secret_key}
-    return Settings.model_validate({"lake": "s3://lake/gold", "s3_endpoint": server.endpoint, **secret})
+def agree(theirs: Mapping[str, float], ours: Mapping[str, float]) -> None:
+    """Raises LeftOut where a peer made other bars; ours leaves out the first and the last, which are not over."""
+    unfinished = 2 * INSTRUMENTS * len(INTERVALS)
+    if not 0 <= theirs["found"] - ours["found"] <= unfinished:
+        raise LeftOut(f"it made {theirs['found']:,} bars, ours are {ours['found']:,}")
+
+
+def lay_out(home: Path, size: int) -> None:
+    """The trades as files, a day each, for peers that have their own copy."""
+    folder = home / f"trades-{size}"
+    folder.mkdir()
+    for number, first in enumerate(range(0, size, A_DAY)):
+        count = min(A_DAY, size - first)
+        trades(first, count).select(COLUMNS).sink_parquet(folder / f"{number:03}.parquet")
+
+
+def prepare(home: Path, size: int) -> None:
+    """All that is not measured."""
+    fill(open_store(settings_in(home, f"candles-{size}")), size)
+    lay_out(home, size)
+
+
+def of_size(home: Path, size: int) -> Iterator[Figure]:
+    """Ours and each peer."""
+    ours, what = measured("ours", home, size), f"{size:,} trades to bars"
+    yield figure(what, ours["wall_s"], "s", goal=SECONDS_ASKED.get(size))
+    yield figure(what, ours["cpu_s"], "CPU s")
+    yield figure(f"{what}, peak memory", ours["gib"], "GiB", goal=GIB_ASKED.get(size))
+    yield figure(f"{what}, bars", ours["found"], "bars")
+    for peer in [*RUNS, *ELSEWHERE]:
+        if peer == "ours":
+            continue
+        try:
+            theirs = elsewhere(peer, home, size) if peer in ELSEWHERE else measured(peer, home, size)
+            if peer in ("DuckDB", "ArcticDB resample"):
+                agree(theirs, ours)
+        except LeftOut as why:
+            leave_out(peer, why)
+            continue
+        share = size / A_DAY if peer in OF_A_DAY else 1
+        wall, cpu, gib = share * theirs["wall_s"], share * theirs["cpu_s"], theirs["gib"]
+        yield figure(what, wall, "s", peer=peer, ratio=wall / ours["wall_s"])
+        yield figure(what, cpu, "CPU s", peer=peer, ratio=cpu / ours["cpu_s"])
+        yield figure(f"{what}, peak memory", gib, "GiB", peer=peer, ratio=gib / ours["gib"])
+
+
+def figures() -> Iterator[Figure]:
+    with passing_lake("candles") as settings:
+        for size in SIZES:
+            alone("prepare", settings.home, size)
+            yield from of_size(settings.home, size)
 
 
 def main() -> None:
-    """Print a JSON object a figure and keep them in `benchmarks/results/candles.json`."""
-    if len(sys.argv) > 2:
-        print(json.dumps(measure(sys.argv[1], _settings(Path(sys.argv[2])))))
-        return
-    home = Path(tempfile.mkdtemp())
-    _settings(home)
-    measured("fill", home)
-    report("candles", figures(home))
-    release(home, wait=True)
-    shutil.rmtree(home)
+    """With arguments one run in this process, as JSON; else all of them."""
+    if len(sys.argv) > 1:
+        name, home, size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+        if name == "prepare":
+            prepare(home, size)
+        else:
+            print(json.dumps(run_here(name, home, size)))
+    else:
+        report("candles", figures())
 
 
 if __name__ == "__main__":
