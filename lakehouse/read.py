@@ -6,9 +6,9 @@ Everything here needs read-only credentials and imports neither Prefect nor Grea
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
@@ -30,11 +30,19 @@ Moment = str | date | datetime
 OnGap = Literal["ignore", "raise", "mask"]
 
 
+class _Opened(NamedTuple):
+    """A table as it was opened last; its handle is never refreshed, for frames hang on it."""
+
+    stored: StoredTable
+    rows: pl.LazyFrame
+
+
 @dataclass(frozen=True)
 class Lake:
     """One lake, open for reading. `Lake.open()` takes everything from the settings."""
 
     store: Store
+    _opened: dict[str, _Opened] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Lake:
@@ -91,8 +99,7 @@ class Lake:
         `start` to `end` to be complete for everything asked for; "mask" adds the column `is_covered`.
         """
         contract = self.contract(table)
-        stored = self.store.find(contract)
-        rows = stored.scan() if stored else contract.schema.to_frame(eager=False)
+        rows = self._rows(contract)
         of_facts, of_versions = _conditions(contract, start, end, as_of, equals)
         rows = rows.filter(*of_facts)
         rows = rows if versions or not contract.keeps_revisions else newest(rows, contract)
@@ -174,6 +181,19 @@ class Lake:
         """The intervals of `coverage` that are not covered: missing, degraded, unavailable."""
         found = self.coverage(name, subject=subject, start=start, end=end)
         return found.filter(~pl.col("status").is_in(COVERED))
+
+    def _rows(self, contract: Table) -> pl.LazyFrame:
+        """All that a table holds now.
+
+        One that nobody has committed to since is not opened again: that takes longer than to read an hour of it.
+        """
+        opened = self._opened.get(contract.name)
+        if opened is None or not opened.stored.is_newest:
+            stored = self.store.find(contract)
+            if stored is None:
+                return contract.schema.to_frame(eager=False)
+            opened = self._opened[contract.name] = _Opened(stored, stored.scan())
+        return opened.rows
 
     def _ledger(self) -> pl.LazyFrame:
         stored = self.store.find(COVERAGE)

@@ -57,6 +57,15 @@ def test_as_of_shows_what_was_known_then(lake, as_of, known):
     assert values(lake.scan(TABLE.name, as_of=as_of)) == known
 
 
+def test_a_lake_that_is_open_shows_each_commit_and_a_frame_keeps_the_rows_it_was_made_of(lake, store):
+    before = lake.scan(TABLE.name, versions=True)
+    table = store.open(TABLE)
+    table.append(before.head(1).with_columns(value=9.0).collect(), positions={}, said={})
+
+    assert sorted(values(lake.scan(TABLE.name, versions=True))) == [1.3, 1.6, 2.8, 9.0]
+    assert values(before) == [1.6, 1.3, 2.8]
+
+
 def test_an_old_version_never_stands_in_for_the_newest(lake):
     assert values(lake.scan(TABLE.name, value=1.6)) == []
     assert values(lake.scan(TABLE.name, value=1.6, as_of=APRIL)) == [1.6]
