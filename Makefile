@@ -11,7 +11,9 @@ RUN := $(UV) run --frozen
 MINIO_VERSION ?= v0.0.0-20260212201848-7aac2a2c5b7c
 PYSPARK_VERSION ?= 3.5.7
 
-.PHONY: help setup demo test test-slow check bench bench-gate bench-gold bench-parse bench-stream docs site docs-plots ui-picture notebook notebook-check up clean test-crash test-minio test-spark
+SUITES := landing parse silver candles reads gate stream recorder orchestration growth docs scale
+
+.PHONY: help setup demo test test-slow check canary bench $(SUITES:%=bench-%) docs site docs-plots ui-picture notebook notebook-check up clean test-crash test-minio test-spark
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -31,6 +33,9 @@ demo: setup ## Run the main job on recorded provider data, from bytes to gold
 
 test: setup ## Run all tests
 	$(RUN) pytest
+
+canary: setup ## Bring the local platform up, deploy everything and see a scheduled run complete
+	$(RUN) pytest -n0 -m slow tests/deployments/test_platform.py -k scheduled_run_completes
 
 test-crash: setup ## Kill -9, crowds of writers, a failing store, any order: the long runs (SEED=n repeats one)
 	$(RUN) pytest -n0 -s -rs -m '' --thorough --hypothesis-profile thorough $(if $(SEED),--seed $(SEED)) \
@@ -61,26 +66,11 @@ check: setup ## Format, lint, types, import contracts
 	$(RUN) mypy
 	$(RUN) lint-imports
 
-bench: setup ## Run the benchmarks; results go to benchmarks/results/
-	$(RUN) python -m benchmarks.growth
-	$(RUN) python -m benchmarks.parse
-	$(RUN) python -m benchmarks.stream
-	$(RUN) python -m benchmarks.recorder
-	$(RUN) python -m benchmarks.gold
-	$(RUN) python -m benchmarks.gate
+bench: $(SUITES:%=bench-%) ## Run the benchmarks beside their peers into docs/performance.md (one alone: bench-<suite>)
 	$(RUN) python -m benchmarks.page
 
-bench-gate: setup ## Judging ten million trades, beside parsing and publishing them and beside pandas
-	$(RUN) python -m benchmarks.gate
-
-bench-gold: setup ## Candles from 55 million trades: time and memory, beside DuckDB and pandas
-	$(RUN) python -m benchmarks.gold
-
-bench-parse: setup ## Landing and parsing of trades, in rows per CPU second
-	$(RUN) python -m benchmarks.parse
-
-bench-stream: setup ## Live frames of Binance read, validated and kept, beside cryptofeed and tardis-dev
-	$(RUN) python -m benchmarks.stream
+$(SUITES:%=bench-%): bench-%: setup
+	$(RUN) python -m benchmarks.$*
 
 docs: setup ## Write the generated pages of docs/ and .env.example
 	$(RUN) python -m deployments.reference

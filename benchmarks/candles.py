@@ -81,7 +81,7 @@ def fill(store: Store, size: int) -> None:
     """Store so many trades."""
     table = store.open(TABLE)
     for first in range(0, size, PER_COMMIT):
-        frame = conform(TABLE, trades(first, PER_COMMIT)).collect()
+        frame = conform(TABLE, trades(first, min(PER_COMMIT, size - first))).collect()
         table.append(frame.select(TABLE.schema.names()), positions={}, said={})
 
 

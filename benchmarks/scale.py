@@ -1,35 +1,36 @@
-"""What a cluster gains, and what being orchestrated costs. `python -m benchmarks.scale`
+"""What a cluster gains, and what a large backfill pays for being orchestrated. `python -m benchmarks.scale`
 
-Shares: 64 made-up assets with three weeks of minutes each (2 million rows), promoted into silver.asset_metrics
-through the real gate, by one process (`local`) and by Dask clusters of one and of two worker processes; wall seconds,
-the workers' start left out. Backfill: 2,000 assets with 30 days each from a server on loopback that answers at once, by
-the flow `backfill` on a Prefect server of its own; the plan, the whole run, and how large Prefect's database is after.
+Shares: 64 made-up assets with a week of minutes each (645,120 rows), promoted into silver.asset_metrics through the
+real gate by one process (`local`) and by Dask clusters of one and of two worker processes on this machine; wall
+seconds of a run each, imports and the workers' start left out. With two cores a second worker shares them with the
+scheduler and the S3 server.
+
+Backfill: the plan of 2,000 assets with 30 daily prices each, as CPU seconds; and 500 of them by the flow `backfill` on
+a Prefect server of its own, from a server on loopback that answers at once, two at a time. A subject is one window of
+30 days, one request and one commit. What the flow takes is given for each window, and how much of it is not spent in
+the functions that its tasks call (planning, fetching, promoting): that is orchestration. Both are of the same run, for
+two runs of minutes differ by more; it is the same for any number of windows, as they are no tasks of Prefect's.
+
+500 and not 2,000: each fetch opens the bronze table anew, and its log names a file a fetch until upkeep compacts it,
+so that a window costs the more the more came before it.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from distributed import Client as Dask
 from distributed import LocalCluster
 
-from benchmarks.report import report
-from lakehouse.embedded_s3 import ensure_running, release
+from benchmarks.loopback import in_process, lake, prefect_server, settings_of
+from benchmarks.report import Figure, figure, report
 from lakehouse.publish import Run
-from lakehouse.settings import Settings
 from lakehouse.shares import SHARES, share_of
 from lakehouse.silver.asset_metrics import TABLE
 from lakehouse.store import open_store
@@ -41,66 +42,61 @@ from sources.ingest import ingest
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 FEED = registry.feed("coinmetrics_asset_metrics")
-MINUTES = Window(START, START + timedelta(days=21))
+DAYS = 7
+MINUTES = Window(START, START + timedelta(days=DAYS))
 MONTH = Window(START, START + timedelta(days=30))
-SUBJECTS = 2_000
-PAGE_ROWS = 10_000
+PLANNED, FETCHED = 2_000, 500
+PARALLEL = 2
+WORKERS = (1, 2)
 
 
-def figures() -> Iterator[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder, provider() as url:
-        home = Path(folder)
-        server = ensure_running(home, bucket="lake")
-        try:
-            store = {
-                "MNEMO_HOME": folder,
-                "MNEMO_S3_ENDPOINT": server.endpoint,
-                "MNEMO_S3_ACCESS_KEY": server.access_key,
-                "MNEMO_S3_SECRET_KEY": server.secret_key,
-                "MNEMO_COINMETRICS_URL": url,
-            }
-            yield from of_shares(store)
-            yield from of_backfill(store, home)
-        finally:
-            release(home, wait=True)
+def figures() -> Iterator[Figure]:
+    with lake() as around:
+        yield from of_shares(around)
+        yield from of_backfill(around)
 
 
 # Shares on a cluster
 
 
-def of_shares(store: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    alone = promoted({**store, "MNEMO_LAKE": "s3://lake/alone"}, "local")
-    yield figure("promotion of 64 shares, local", alone, "s", peer=None, ratio=None)
-    for workers in (1, 2):
-        named = {**store, "MNEMO_LAKE": f"s3://lake/cluster{workers}"}
-        os.environ.update(named)
+def of_shares(around: Mapping[str, str]) -> Iterator[Figure]:
+    alone = promoted({**around, "MNEMO_LAKE": "s3://lake/alone"}, "local")
+    yield figure(f"promotion of {SHARES} shares, local", alone, "s")
+    for workers in WORKERS:
+        named = {**around, "MNEMO_LAKE": f"s3://lake/cluster{workers}"}
         with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None, env=named
+            ) as cluster,
             Dask(cluster) as dask,
         ):
             dask.run(warm_up)
-            address = cluster.scheduler_address.replace("tcp://", "dask://")
-            seconds = promoted(named, address)
-        yield figure(
-            f"promotion of 64 shares, Dask with {workers} workers", seconds, "s", "local", alone / seconds
-        )
+            seconds = promoted(named, cluster.scheduler_address.replace("tcp://", "dask://"))
+        name = f"promotion of {SHARES} shares, Dask, {workers} worker{'s' if workers > 1 else ''}"
+        yield figure(f"{name}, against local", seconds, "s", ratio=alone / seconds)
 
 
 def promoted(environment: Mapping[str, str], engine: str) -> float:
     """Wall seconds of promoting what is delivered to a fresh lake, without the imports."""
-    settings = made(environment)
-    with Client(settings, now=lambda: START + timedelta(days=60)) as client:
+    settings = settings_of(environment)
+    with Client(settings, now=clock) as client:
         for subject in one_of_each_share():
             ingest(open_store(settings), FEED, subject, MINUTES, client=client, run=run())
-    code = (
-        "import time; from tasks import engine, session, work; from expectations import gate, suite\n"
-        "engine.is_cluster() and engine.cluster()\n"
-        f"began = time.perf_counter(); done = work.promote({TABLE.name!r}, session.new_run())\n"
-        "print(time.perf_counter() - began, sum(one.published_rows for one in done))"
-    )
-    said = python(code, {**environment, "MNEMO_ENGINE": engine}).split()
-    assert int(said[1]) == SHARES * 21 * 24 * 60
-    return float(said[0])
+    done = in_process("benchmarks.scale", "promotion", {**environment, "MNEMO_ENGINE": engine})
+    assert done["rows"] == SHARES * DAYS * 24 * 60
+    return float(done["seconds"])
+
+
+def promotion() -> dict[str, float]:
+    """In a process of its own."""
+    from expectations import gate, suite  # noqa: F401 - its import is not measured
+    from tasks import engine, session, work
+
+    if engine.is_cluster():
+        engine.cluster()
+    began = time.perf_counter()
+    done = work.promote(TABLE.name, session.new_run())
+    return {"seconds": time.perf_counter() - began, "rows": sum(one.published_rows for one in done)}
 
 
 def warm_up() -> None:
@@ -122,112 +118,106 @@ def one_of_each_share() -> list[str]:
 # A backfill under Prefect
 
 
-def of_backfill(store: Mapping[str, str], home: Path) -> Iterator[dict[str, Any]]:
-    named = {**store, "MNEMO_LAKE": "s3://lake/backfill"}
-    subjects = [f"a{number}:PriceUSD@1d" for number in range(SUBJECTS)]
-    with Client(made(named), now=lambda: START + timedelta(days=60)) as client:
+def of_backfill(around: Mapping[str, str]) -> Iterator[Figure]:
+    named = {**around, "MNEMO_LAKE": "s3://lake/backfill"}
+    with Client(settings_of(named), now=clock) as client:
         began = time.process_time()
-        planned = plan(open_store(made(named)), FEED, subjects, MONTH, client=client, order="oldest-first")
+        planned = plan(
+            open_store(settings_of(named)),
+            FEED,
+            subjects(PLANNED),
+            MONTH,
+            client=client,
+            order="oldest-first",
+        )
         spent = time.process_time() - began
-    windows = len(planned.cells)
-    yield figure("planning, for each subject and window", 1e3 * spent / windows, "CPU ms", None, None)
-    prefect = {"PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    prefect |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
-    python("from prefect import flow\nflow(lambda: None, name='none')()", {**named, **prefect})
-    before = database_bytes(home)
-    code = (
-        "import time; from flows.backfill import backfill\n"
-        "began = time.perf_counter()\n"
-        f"backfill({FEED.name!r}, {subjects!r}, {iso(MONTH.start)!r}, {iso(MONTH.end)!r}, parallel=2)\n"
-        "print(time.perf_counter() - began)"
-    )
-    seconds = float(python(code, {**named, **prefect}).split()[-1])
-    yield figure(
-        f"backfill of {windows} windows and their promotion, for each window",
-        1e3 * seconds / windows,
-        "ms",
-        None,
-        None,
-    )
-    grown = database_bytes(home) - before
-    yield figure("growth of Prefect's database by that run", grown / 1e6, "MB", None, None)
+    cells = len(planned.cells)
+    yield figure(f"plan of {cells:,} windows, for each", 1e3 * spent / cells, "CPU ms")
+    with prefect_server() as server:
+        in_process("benchmarks.scale", "nothing", {**named, **server.environment})
+        size, cpu = server.database_bytes, server.cpu_s
+        took = in_process("benchmarks.scale", "backfill", {**named, **server.environment})
+        grown, server_cpu = server.database_bytes - size, server.cpu_s - cpu
+    whole = f"backfill of {FETCHED:,} windows and their promotion"
+    yield figure(f"{whole}, for each window", 1e3 * took["whole"] / FETCHED, "ms")
+    yield figure(f"{whole}, fetching alone, for each window", 1e3 * took["carry_out"] / FETCHED, "ms")
+    extra = took["whole"] - sum(took[name] for name in WORK)
+    yield figure(f"{whole}, orchestration, whole", extra, "s")
+    yield figure(f"{whole}, orchestration, for each window", 1e3 * extra / FETCHED, "ms")
+    yield figure(f"{whole}, Prefect's server, for each window", 1e3 * server_cpu / FETCHED, "CPU ms")
+    yield figure(f"growth of Prefect's database by a {whole}", grown / 1e6, "MB")
 
 
-def database_bytes(home: Path) -> int:
-    return sum(path.stat().st_size for path in (home / "prefect").glob("prefect.db*"))
+def nothing() -> None:
+    """A first flow: the server makes what it keeps for ever."""
+    from prefect import flow
+
+    @flow
+    def empty() -> None:
+        return None
+
+    empty()
+
+
+@dataclass
+class Stopwatch:
+    """How long a function was at work."""
+
+    act: Callable[..., Any]
+    seconds: float = 0.0
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return self.act(*given, **named)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
+WORK = ("plan_backfill", "carry_out", "promote")
+
+
+def backfill() -> dict[str, float]:
+    """Seconds of the whole flow and of the functions that its tasks call, in a process of its own."""
+    from flows.backfill import backfill as flow
+    from tasks import work
+
+    nothing()
+    watches = {name: Stopwatch(getattr(work, name)) for name in WORK}
+    for name, watch in watches.items():
+        setattr(work, name, watch)
+    began = time.perf_counter()
+    flow(FEED.name, subjects(FETCHED), iso(MONTH.start), iso(MONTH.end), parallel=PARALLEL)
+    whole = time.perf_counter() - began
+    return {"whole": whole, **{name: watch.seconds for name, watch in watches.items()}}
 
 
 # What both need
 
 
-def figure(name: str, value: float, unit: str, peer: str | None, ratio: float | None) -> dict[str, Any]:
-    said = {"suite": "scale", "figure": name, "value": round(value, 3), "unit": unit, "peer": peer}
-    return {**said, "ratio": None if ratio is None else round(ratio, 2)}
+def subjects(count: int) -> list[str]:
+    return [f"a{number}:PriceUSD@1d" for number in range(count)]
+
+
+def clock() -> datetime:
+    return START + timedelta(days=60)
 
 
 def run() -> Run:
-    return Run(run_id="benchmark", code_version="0", now=lambda: START + timedelta(days=60))
+    return Run(run_id="benchmark", code_version="0", now=clock)
 
 
-def made(environment: Mapping[str, str]) -> Settings:
-    given = {name.removeprefix("MNEMO_").lower(): value for name, value in environment.items()}
-    url = given.pop("coinmetrics_url")
-    return Settings(**given, providers={"MNEMO_COINMETRICS_URL": url})  # type: ignore[arg-type]
+APART = {"promotion": promotion, "nothing": nothing, "backfill": backfill}
+"""What is run in a process of its own."""
 
 
-def python(code: str, environment: Mapping[str, str]) -> str:
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr[-3000:])
-    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-
-
-class Answers(BaseHTTPRequestHandler):
-    """CoinMetrics' time series of any asset, as documented: prices on the grid that was asked for."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        step = timedelta(minutes=1) if asked["frequency"] == "1m" else timedelta(days=1)
-        first = datetime.fromisoformat(asked.get("next_page_token") or asked["start_time"]).replace(
-            tzinfo=UTC
-        )
-        end = datetime.fromisoformat(asked["end_time"]).replace(tzinfo=UTC)
-        count = min(PAGE_ROWS, -(-(end - first) // step))
-        told = [
-            {
-                "asset": asked["assets"],
-                "time": (first + n * step).strftime("%Y-%m-%dT%H:%M:%S.000000000Z"),
-                "PriceUSD": f"{100 + n % 97}.5",
-            }
-            for n in range(count)
-        ]
-        body: dict[str, Any] = {"data": told}
-        if (rest := first + count * step) < end:
-            more = f"{self.path.partition('&next_page_token')[0]}&next_page_token={rest:%Y-%m-%dT%H:%M:%S}"
-            body |= {"next_page_token": f"{rest:%Y-%m-%dT%H:%M:%S}", "next_page_url": more}
-        text = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_said: object) -> None:
-        return
-
-
-@contextmanager
-def provider() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+def main() -> None:
+    """Print a JSON object a figure and keep them in `benchmarks/results/scale.json`."""
+    if len(sys.argv) > 1:
+        print(json.dumps(APART[sys.argv[1]]()))
+    else:
+        report("scale", figures())
 
 
 if __name__ == "__main__":
-    report("scale", figures())
+    main()
