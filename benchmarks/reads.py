@@ -2,9 +2,9 @@
 
 Silver trades of 20 instruments of one venue over the 365 days from 2024-01-01, one of each every 6.3 s: 100,010,000
 rows, a commit and a file a day, ordered by instrument and time, as `mnemo upkeep` leaves them. Read is one instrument's
-hour, day and year, a day as it was known at noon (`as_of`), and the last hour of all instruments, each with time, price,
-amount and side; through `Lake.scan` with a lake that is open, and the hour also from opening the lake on. Wall and CPU
-seconds of the process that reads; medians of five after one.
+hour, day and year, a day as it was known at noon (`as_of`), and the last hour of all instruments, each with time,
+price, amount and side; through `Lake.scan` with a lake that is open, and the hour also from opening the lake on. Wall
+and CPU seconds of the process that reads; medians of five after one.
 
 Peers in the same run, on the same server: DuckDB over the same files, through a table that is attached with its
 snapshot pinned (for the read from opening on, `delta_scan`); ArcticDB in a process of its own from its own copy, a

@@ -81,7 +81,8 @@ def _newest(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
 def _new_facts(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     together = _in_order_of_arrival(_together(table, good, stored))
     together = together.with_columns(__is_first=pl.struct(table.identity).is_first_distinct())
-    if not together["__is_first"].all():  # else nothing is told twice, and looking for who said what is half the work
+    if not together["__is_first"].all():
+        # Where nothing is told twice, looking for who said what first would be half the work.
         first = pl.col(_SAID).first().over(table.identity)
         contradiction = pl.when(pl.col(_SAID) != first).then(pl.lit([CONTRADICTS])).otherwise(pl.col(REASONS))
         together = together.with_columns(contradiction.alias(REASONS))
