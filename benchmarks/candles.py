@@ -7,7 +7,7 @@ leave them. Filling is not measured; it goes past bronze.
 
 Ours is `promote_model` of gold.candles as it stands: read the trades, build 1m, 5m, 15m, 1h and 1d bars with all that
 proves them whole, conform, judge by the real gate, commit. Wall and CPU seconds and peak memory of a process of its
-own, imports included in the memory and not in the time.
+own. The gate imports Great Expectations when it first judges: these 3 CPU seconds are in the time.
 
 Peers, each in a process of its own in the same run, only compute, and prove, judge and commit nothing: a plain scan of
 the columns that candles need, and the same bars in DuckDB's SQL, both over the same files on the same server; ArcticDB

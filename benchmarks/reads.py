@@ -1,15 +1,15 @@
 """Reading slices of a table of 100 million trades on S3 into this process. `python -m benchmarks.reads`
 
 Silver trades of 20 instruments of one venue over the 365 days from 2024-01-01, one of each every 6.3 s: 100,010,000
-rows, a commit and a file a day, ordered by instrument and time, as `mnemo upkeep` leaves them. Read is one instrument's
+rows, a commit and a file a day, each written in the order of instrument and time. Read is one instrument's
 hour, day and year, a day as it was known at noon (`as_of`), and the last hour of all instruments, each with time,
 price, amount and side; through `Lake.scan` with a lake that is open, and the hour also from opening the lake on. Wall
 and CPU seconds of the process that reads; medians of five after one.
 
 Peers in the same run, on the same server: DuckDB over the same files, through a table that is attached with its
 snapshot pinned (for the read from opening on, `delta_scan`); ArcticDB in a process of its own from its own copy, a
-symbol an instrument, whose writing is not measured. ArcticDB has no time at which a fact was known: its `as_of` is an
-earlier version of the symbol.
+symbol an instrument, a version a month, whose writing is not measured. ArcticDB has no time at which a fact was known:
+its `as_of` is an earlier version, of which it reads the whole day.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def opening_by_duckdb(settings: Settings) -> int:
 def by_arctic(settings: Settings) -> dict[str, tuple[int, Costs]]:
     """Rows and costs by the name of a read. Raises LeftOut."""
     spans = {name: [one.isoformat() for one in span] for name, span in {**SLICES, "last": LAST}.items()}
-    told = {"spans": spans, "who": WHO, "runs": RUNS, "half": (START + timedelta(days=210)).isoformat()}
+    told = {"spans": spans, "who": WHO, "runs": RUNS, "version": 200 // 30}
     files = lay_out(settings)
     said = Environment("arcticdb").run("arctic_reads.py", {**told_of(settings), **told, "files": files})
     return {
@@ -159,20 +159,18 @@ def beside(
 ) -> Iterator[Figure]:
     """A peer's figures, where it read the same."""
     for name, (rows, spent) in theirs.items():
-        if rows != mine[name][0] and name in SLICES:
-            leave_out(f"{peer}, {name}", LeftOut(f"it read {rows} rows of {mine[name][0]}"))
+        asked, own = mine[name]
+        by_version = peer == "ArcticDB" and name == "day as of noon"
+        if rows != asked and not by_version:
+            leave_out(f"{peer}, {name}", LeftOut(f"it read {rows:,} rows, ours are {asked:,}"))
             continue
-        own = mine[name][1]
-        yield figure(
-            f"read {name}", [1000 * one for one in spent.wall_s], "ms", peer=peer, ratio=spent.wall / own.wall
-        )
-        yield figure(
-            f"read {name}",
-            [1000 * one for one in spent.cpu_s],
-            "CPU ms",
-            peer=peer,
-            ratio=spent.cpu / own.cpu,
-        )
+        what = f"read {name}: {rows:,} rows"
+        whose = f"{peer}, whole day of a version" if by_version else peer
+        wall_ms, cpu_ms = ([1000 * one for one in runs] for runs in (spent.wall_s, spent.cpu_s))
+        yield figure(what, wall_ms, "ms", peer=whose, ratio=spent.wall / own.wall)
+        yield figure(what, cpu_ms, "CPU ms", peer=whose, ratio=spent.cpu / own.cpu)
+        if peer == "ArcticDB" and name in SLICES:
+            yield figure(f"{what}, of ArcticDB's time", own.wall / spent.wall, "times", goal=MOST_OF_ARCTIC)
 
 
 def figures() -> Iterator[Figure]:

@@ -73,7 +73,8 @@ def of_shares(around: Mapping[str, str]) -> Iterator[Figure]:
             dask.run(warm_up)
             seconds = promoted(named, cluster.scheduler_address.replace("tcp://", "dask://"))
         name = f"promotion of {SHARES} shares, Dask, {workers} worker{'s' if workers > 1 else ''}"
-        yield figure(f"{name}, against local", seconds, "s", ratio=alone / seconds)
+        yield figure(name, seconds, "s")
+        yield figure(name, alone, "s", peer="local", ratio=alone / seconds)
 
 
 def promoted(environment: Mapping[str, str], engine: str) -> float:

@@ -6,13 +6,14 @@ numbers). Ours is the whole of `promote_pages` but parsing: conform, leave out w
 gate, commit verdict and rows, on the embedded S3 server; the same without judging; and the mere commit of 100 rows by
 a handle that is held. CPU seconds of the process that publishes, all threads; the server's are its own.
 
-Peers, each in a process of its own, get the same trades as a frame, and none of them looks for what is wrong or is
-there already but dlt:
+Peers, each in a process of its own, get as many trades as a frame with numbers in place of texts; how many they hold in
+the end is compared. None of them looks for what is wrong, and none but dlt for what is there already:
 
 - ArcticDB: `append` to a symbol an instrument, on the same S3 server.
-- NautilusTrader: its `TradeTick`s made by its own wrangler, then `ParquetDataCatalog.write_data`, a local folder.
+- NautilusTrader: `TradeTick`s of one instrument made by its own wrangler and put in order, then
+  `ParquetDataCatalog.write_data`, a local folder.
 - freqtrade: `trades_store` of its Parquet handler, a file a pair in a local folder.
-- dlt: `merge` (upsert by instrument and trade id) into a Delta table on the same server; fewer trades, it is slow.
+- dlt: `merge` (upsert by instrument and trade id) into a Delta table on the same server.
 """
 
 from __future__ import annotations
@@ -41,15 +42,14 @@ from lakehouse.store import Store, open_store
 from lakehouse.verdict import Judge, Verdict
 
 RUNS, NEW = 3, 2_000_000
-NEW_OF_DLT = 50_000
 GOAL, COMMIT_MS_GOAL = 600_000, 25
 COMMITS, COMMIT_ROWS = 20, 100
 SOURCE = bronze_table("benchmark_trades")
 PEERS = (
-    ("ArcticDB append", "arcticdb", "arctic_append.py", NEW),
-    ("NautilusTrader catalog, local", "nautilus", "nautilus_catalog.py", NEW),
-    ("freqtrade trades store, local", "freqtrade", "freqtrade_store.py", NEW),
-    ("dlt merge", "dlt", "dlt_merge.py", NEW_OF_DLT),
+    ("ArcticDB append", "arcticdb", "arctic_append.py"),
+    ("NautilusTrader catalog, local", "nautilus", "nautilus_catalog.py"),
+    ("freqtrade trades store, local", "freqtrade", "freqtrade_store.py"),
+    ("dlt merge", "dlt", "dlt_merge.py"),
 )
 
 
@@ -106,19 +106,19 @@ def accept(batch: object) -> Verdict:
     return Verdict(batch=batch, findings=(), reasons={})  # type: ignore[arg-type]
 
 
-def by_peer(settings: Settings, environment: str, script: str, rows: int) -> list[float]:
+def by_peer(settings: Settings, environment: str, script: str) -> list[float]:
     """Rows per CPU second of each run. Raises LeftOut."""
     files = []
     for number in range(RUNS + 1):
         file = settings.home / f"{environment}-{number}.parquet"
         columns = ("instrument_id", "trade_id", "event_at", "price", "amount", "side")
-        trades(number * rows, rows).select(columns).sink_parquet(file)
+        trades(number * NEW, NEW).select(columns).sink_parquet(file)
         files.append(str(file))
     told = {**told_of(settings), "files": files, "folder": str(settings.home / environment)}
     said = Environment(environment).run(script, told)
-    if said["rows"] != rows * len(files):
-        raise LeftOut(f"it holds {said['rows']} rows of {rows * len(files)}")
-    return [rows / spent for spent in said["cpu_s"]]
+    if said["rows"] != NEW * len(files):
+        raise LeftOut(f"it holds {said['rows']} rows of {NEW * len(files)}")
+    return [NEW / spent for spent in said["cpu_s"]]
 
 
 def ours(settings: Settings, name: str, work: Callable[[Store], Costs]) -> Costs:
@@ -137,14 +137,14 @@ def figures() -> Iterator[Figure]:
         unjudged = ours(settings, "unjudged", lambda store: publishing(store, accept))
         yield figure(f"{what} without judging", [NEW / spent for spent in unjudged.cpu_s], "trades / CPU s")
         yield figure("peak memory of these", max(judged.peak_gib, unjudged.peak_gib), "GiB")
-        for peer, environment, script, rows in PEERS:
+        for peer, environment, script in PEERS:
             try:
-                theirs = by_peer(settings, environment, script, rows)
+                theirs = by_peer(settings, environment, script)
             except LeftOut as why:
                 leave_out(peer, why)
                 continue
             ratio = median(mine) / median(theirs)
-            yield figure(f"publish {rows:,} trades", theirs, "trades / CPU s", peer=peer, ratio=ratio)
+            yield figure(what, theirs, "trades / CPU s", peer=peer, ratio=ratio)
         small = ours(settings, "commits", commits)
         spent_ms = [1000 * spent for spent in small.cpu_s]
         yield figure(f"a commit of {COMMIT_ROWS} rows, handle held", spent_ms, "CPU ms", goal=COMMIT_MS_GOAL)

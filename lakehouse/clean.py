@@ -80,13 +80,14 @@ def _newest(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _new_facts(table: Table, good: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     together = _in_order_of_arrival(_together(table, good, stored))
-    together = together.with_columns(__is_first=pl.struct(table.identity).is_first_distinct())
-    if not together["__is_first"].all():
-        # Where nothing is told twice, looking for who said what first would be half the work.
-        first = pl.col(_SAID).first().over(table.identity)
-        contradiction = pl.when(pl.col(_SAID) != first).then(pl.lit([CONTRADICTS])).otherwise(pl.col(REASONS))
-        together = together.with_columns(contradiction.alias(REASONS))
-    fresh = together.filter(~pl.col(_STORED) & (pl.col("__is_first") | (pl.col(REASONS).list.len() > 0)))
+    if together.select(pl.struct(table.identity).hash().n_unique()).item() == together.height:
+        # Nothing is told twice, as nearly always: looking for who said what first would be most of the work.
+        return together.filter(~pl.col(_STORED)).select(good.columns)
+    first = pl.col(_SAID).first().over(table.identity)
+    contradiction = pl.when(pl.col(_SAID) != first).then(pl.lit([CONTRADICTS])).otherwise(pl.col(REASONS))
+    is_first = pl.struct(table.identity).is_first_distinct()
+    fresh = together.with_columns(contradiction.alias(REASONS), is_first.alias("__is_first"))
+    fresh = fresh.filter(~pl.col(_STORED) & (pl.col("__is_first") | (pl.col(REASONS).list.len() > 0)))
     return fresh.select(good.columns)
 
 

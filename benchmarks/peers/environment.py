@@ -62,7 +62,10 @@ class Environment:
         command = (
             ["node", path, str(self.folder)] if self.is_node else [str(self.folder / "bin/python"), path]
         )
-        return json.loads(_run(command, told=json.dumps(told)).splitlines()[-1])
+        try:
+            return json.loads(_run(command, told=json.dumps(told)).splitlines()[-1])
+        except LeftOut as why:
+            raise LeftOut(str(why).replace(str(told.get("secret") or "\0"), "***")) from None
 
     @property
     def folder(self) -> Path:
