@@ -307,9 +307,9 @@ class Clock:
         return datetime.fromtimestamp(self.now_s(), UTC)
 
 
-def a_book_was_altered(faults: Faults) -> bool:
-    """And something else went wrong later, so that the recorder has it."""
-    return any(kind == "alter" and "checksum" in frame for kind, frame in faults.injected[:-2])
+def befell(faults: Faults, kind: str, word: str) -> bool:
+    """Whether a frame with that word had that fault, and something else went wrong later: the recorder has it."""
+    return any(one == kind and word in frame for one, frame in faults.injected[:-2])
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_what_was_lost_to_faults_of_the_venue_is_admitted(store, tmp_path, fault
             stream=impatient,
             run=replace(RUN, now=clock.now),
             rhythm=replace(QUICK, late=late),
-            until=lambda _: len(going_wrong.injected) >= faults and a_book_was_altered(going_wrong),
+            until=lambda _: len(going_wrong.injected) >= faults and befell(going_wrong, "alter", "checksum"),
         )
     assert unexplained(store, stage.market) == []
     assert covered_share(store) > 0
@@ -345,7 +345,8 @@ def test_what_was_lost_to_faults_of_the_venue_is_admitted(store, tmp_path, fault
 
 
 def test_trades_that_were_missed_are_fetched_over_rest_and_the_ledger_says_repaired(store, tmp_path):
-    stage = Stage(MadeUpKraken(per_s=400), Faults(kinds=("gap",), every_s=0.2))
+    gaps = Faults(kinds=("gap",), every_s=0.2)
+    stage = Stage(MadeUpKraken(per_s=400), gaps)
     settings = Settings(home=tmp_path)
     with serving(stage.twin) as url, Client(settings.model_copy(update={"twin_url": url})) as client:
 
@@ -353,7 +354,7 @@ def test_trades_that_were_missed_are_fetched_over_rest_and_the_ledger_says_repai
             ingest(store, feed("ccxt_trades"), subject, window, client=client, run=RUN)
 
         with Repairs(fetch, now, settles_after=timedelta(0)) as repairs:
-            record(store, tmp_path, url, missed=repairs.miss, until=lambda pulse: pulse.frames > 300)
+            record(store, tmp_path, url, missed=repairs.miss, until=lambda _: befell(gaps, "gap", "trade_id"))
         assert repairs.failed == []
         assert repairs.done
     promote(store, "trades")
