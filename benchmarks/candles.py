@@ -128,7 +128,7 @@ def counted_by_pandas(store: Store) -> int:
     """The number of bars that pandas makes of the first day."""
     with connect(store) as connection:
         columns = connection.execute(
-            f"select {', '.join(COLUMNS)} from delta_scan('{store.uri(TABLE.name)}') where event_date = '2024-01-01'"
+            f"select {', '.join(COLUMNS)} from delta_scan('{store.uri(TABLE.name)}') where event_at < '2024-01-02'"
         ).fetchnumpy()
     day = pd.DataFrame(columns)
     day["quote"] = day["price"] * day["amount"]

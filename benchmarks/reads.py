@@ -1,10 +1,10 @@
 """Reading slices of a table of 100 million trades on S3 into this process. `python -m benchmarks.reads`
 
 Silver trades of 20 instruments of one venue over the 365 days from 2024-01-01, one of each every 6.3 s: 100,010,000
-rows, a commit and a file a day, each written in the order of instrument and time. Read is one instrument's
-hour, day and year, a day as it was known at noon (`as_of`), and the last hour of all instruments, each with time,
-price, amount and side; through `Lake.scan` with a lake that is open, and the hour also from opening the lake on. Wall
-and CPU seconds of the process that reads; medians of five after one.
+rows, a commit a day and then `mnemo upkeep`, which leaves a file a month. Read is one instrument's hour, day and year,
+a day as it was known at noon (`as_of`), and the last hour of all instruments, each with time, price, amount and side;
+through `Lake.scan` with a lake that is open, and the hour also from opening the lake on. Wall and CPU seconds of the
+process that reads; medians of five after one.
 
 Peers in the same run, on the same server: DuckDB over the same files, through a table that is attached with its
 snapshot pinned (for the read from opening on, `delta_scan`); ArcticDB in a process of its own from its own copy, a
@@ -27,10 +27,12 @@ from benchmarks.peers.environment import Environment, LeftOut, leave_out
 from benchmarks.report import Figure, figure, report
 from lakehouse import Lake
 from lakehouse.conform import conform
+from lakehouse.publish import Run
 from lakehouse.settings import Settings
 from lakehouse.silver.trades import TABLE
 from lakehouse.sql import connect
 from lakehouse.store import open_store
+from lakehouse.upkeep import upkeep
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS, INSTRUMENTS, A_DAY = 365, 20, 13_700
@@ -75,11 +77,13 @@ def trades(day: int) -> pl.LazyFrame:
 
 
 def fill(settings: Settings) -> None:
-    """Store all of them, a day a commit."""
-    table = open_store(settings).open(TABLE)
+    """Store all of them, a day a commit, and keep the table up."""
+    store = open_store(settings)
+    table = store.open(TABLE)
     for day in range(DAYS):
         frame = conform(TABLE, trades(day)).collect()
         table.append(frame.select(TABLE.schema.names()), positions={}, said={})
+    list(upkeep(store, [TABLE], Run(run_id="benchmark", code_version="", now=lambda: datetime.now(UTC))))
 
 
 def lay_out(settings: Settings) -> list[str]:
@@ -110,8 +114,7 @@ def ours(lake: Lake) -> dict[str, Callable[[], int]]:
 
 def by_duckdb(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, Callable[[], int]]:
     def read(start: datetime, end: datetime, *, who: str | None = None, as_of: datetime | None = None) -> int:
-        where = f"event_at >= '{start}' and event_at < '{end}' and event_date between '{start.date()}' and "
-        where += f"'{(end - timedelta(microseconds=1)).date()}'"
+        where = f"event_at >= '{start}' and event_at < '{end}'"
         where += f" and instrument_id = '{who}'" if who else ""
         where += f" and known_at <= '{as_of}'" if as_of else ""
         query = f"select {', '.join(COLUMNS)} from {relation} where {where}"

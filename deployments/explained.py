@@ -15,7 +15,7 @@ from lakehouse.explain import Admission, BronzePage, Explanation, Part
 from lakehouse.window import iso
 
 _CLOCKS = ("known_at", "ingested_at")
-_HIDDEN = (*_CLOCKS, "page_id", "event_date")
+_HIDDEN = (*_CLOCKS, "page_id", "event_month", "row_order")
 
 
 def write(found: Explanation, *, as_json: bool, as_bytes: bool) -> None:

@@ -138,8 +138,9 @@ class Table:
     `key` names the columns that tell one row from another. Where `known_at` is among them the table keeps
     revisions: one row for each version of a fact. `tolerance` is the share of rows that may break critical rules
     before the whole batch is held back; one row may always. `subject` names the key columns that say what a row is
-    about; `freshness` is the longest time that may pass without a new row; `census` says that what is no longer named
-    is gone; `expects` says what holds of a batch as a whole.
+    about; `order_by` is the column in whose order upkeep keeps the rows of a partition; `freshness` is the longest time
+    that may pass without a new row; `census` says that what is no longer named is gone; `expects` says what holds of a
+    batch as a whole.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Table:
     owner: str
     time_column: str = "event_at"
     partition_by: tuple[str, ...] = ()
+    order_by: str = ""
     rules: tuple[Rule, ...] = ()
     expects: tuple[Expect, ...] = ()
     tolerance: float = 0.05
@@ -161,6 +163,7 @@ class Table:
         names = [column.name for column in self.columns]
         repeated = sorted({name for name in names if names.count(name) > 1})
         used = {*self.key, *self.subject, *self.partition_by, self.time_column}
+        used |= {self.order_by} if self.order_by else set()
         used |= (
             {*self.census.of, *self.census.gone, self.census.ends or self.time_column}
             if self.census

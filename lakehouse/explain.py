@@ -323,12 +323,7 @@ def _read_value(contract: Table, name: str, value: object) -> Any:
 def _find(stored: StoredTable, key: Mapping[str, Any]) -> Row:
     """The row of that key, the newest version of it; else UsageError with the nearest values."""
     contract = stored.contract
-    dates = {
-        column.name: key["event_at"].date()
-        for column in contract.columns
-        if column.name == "event_date" and "event_at" in key
-    }
-    same = [pl.col(name) == pl.lit(value, contract.schema[name]) for name, value in {**key, **dates}.items()]
+    same = [pl.col(name) == pl.lit(value, contract.schema[name]) for name, value in key.items()]
     found = stored.scan().filter(*same).collect()
     if found.is_empty():
         raise _nearest(stored, key)

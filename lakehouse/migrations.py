@@ -66,7 +66,7 @@ def migrate(store: Store, table: Table, run: Run) -> list[Step]:
 
 
 def _steps(stored: StoredTable) -> Iterator[Step]:
-    pending = stored.contract.migrations[stored.migrated :]
+    pending = stored.pending
     named = f"migration {', '.join(one.name for one in pending)}"
     for one in stored.differences():
         how = named if pending and one.way == "migration" else _HOW[one.way]
@@ -93,7 +93,7 @@ def _migrate_once(store: Store, table: Table, run: Run) -> list[Step]:
     if undeclared:
         said = "; ".join(f"{step.column or 'the table'}: {step.change}" for step in undeclared)
         raise ContractError(f"{table.name} needs a migration that nobody has declared: {said}")
-    if stored.migrated < len(table.migrations):
+    if stored.pending:
         stored.rewrite()
     else:
         stored.adapt()

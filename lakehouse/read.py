@@ -18,6 +18,7 @@ from lakehouse.contract import Table
 from lakehouse.coverage import COVERED
 from lakehouse.errors import UsageError, unknown
 from lakehouse.explain import Explanation, explain
+from lakehouse.fields import ORDER_REPEATS
 from lakehouse.files import Files, open_files
 from lakehouse.gaps import picture, require_covered, with_mask
 from lakehouse.ops import COVERAGE, QUARANTINE, VERDICTS
@@ -289,7 +290,7 @@ def _conditions(
     for name, value in equals.items():
         (of_facts if name in fixed else of_versions).append(pl.col(name) == value)
     # Where the identity holds a time, all versions of a fact share the table's time.
-    (of_versions if table.range_column is None else of_facts).extend(_in_window(table, start, end))
+    (of_versions if table.range_column is None else of_facts).extend(_in_window(table, start, end, equals))
     if as_of is not None:
         if "known_at" not in table.schema:
             raise UsageError(f"{table.name} has no known_at: it cannot be read as of a moment")
@@ -297,17 +298,35 @@ def _conditions(
     return of_facts, of_versions
 
 
-def _in_window(table: Table, start: Moment | None, end: Moment | None) -> Iterator[pl.Expr]:
+def _in_window(
+    table: Table, start: Moment | None, end: Moment | None, equals: Mapping[str, Any]
+) -> Iterator[pl.Expr]:
     time = pl.col(table.time_column)
-    is_dated = "event_date" in table.schema
     if start is not None:
         yield time >= _moment(start)
-        if is_dated:
-            yield pl.col("event_date") >= _moment(start).date()
     if end is not None:
         yield time < _moment(end)
-        if is_dated:
-            yield pl.col("event_date") <= _moment(end).date()
+    if start is not None and end is not None and table.order_by:
+        yield from _in_order(table, _moment(start), _moment(end), equals)
+
+
+def _in_order(table: Table, start: datetime, end: datetime, equals: Mapping[str, Any]) -> Iterator[pl.Expr]:
+    """The same window of one subject in the order of rows, so that row groups it shares with others are skipped."""
+    (order,) = (
+        column.derived
+        for column in table.columns
+        if column.name == table.order_by and column.derived is not None
+    )
+    (subject,) = {*order.meta.root_names()} - {table.time_column}
+    if not isinstance(equals.get(subject), str) or end - start >= ORDER_REPEATS:
+        return
+    bounds = (
+        pl.DataFrame({subject: [equals[subject]] * 2, table.time_column: [start, end]})
+        .select(order)
+        .to_series()
+    )
+    if bounds.is_sorted():
+        yield pl.col(table.order_by).is_between(bounds[0], bounds[1])
 
 
 def _moment(said: Moment) -> datetime:

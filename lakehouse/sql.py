@@ -45,7 +45,11 @@ def run_query(store: Store, query: str) -> pl.DataFrame:
     with connect(store) as connection:
         connection.execute("set timezone = 'UTC'")
         for table in _named(query):
-            if store.find(table):
+            if stored := store.find(table):
+                if stored.pending:
+                    raise UsageError(
+                        f"{table.name} is stored as an earlier release did: run `mnemo migrate`, then SQL"
+                    )
                 _create_views(connection, store, table)
         try:
             return pl.DataFrame(connection.sql(query))

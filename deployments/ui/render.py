@@ -114,7 +114,7 @@ def _bytes(count: int) -> str:
 
 
 _CLOCKS = ("known_at", "ingested_at")
-_HIDDEN = (*_CLOCKS, "page_id", "event_date")
+_HIDDEN = (*_CLOCKS, "page_id", "event_month", "row_order")
 
 
 def _facts(row: Mapping[str, Any]) -> list[tuple[str, str]]:

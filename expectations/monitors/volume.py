@@ -108,8 +108,6 @@ def _rows_a_day(stored: StoredTable, now: datetime) -> pl.DataFrame:
     since = now - HISTORY - _PRESENT
     day = pl.col(table.time_column).dt.date()
     rows = stored.scan().filter(pl.col(table.time_column) >= since, pl.col(table.time_column) < now)
-    if "event_date" in table.schema:
-        rows, day = rows.filter(pl.col("event_date") >= since.date()), pl.col("event_date")
     counts = rows.group_by(*table.subject, day=day).agg(rows=pl.len().cast(pl.Int64))
     is_present = pl.col("day").max().over(table.subject) >= (now - _PRESENT).date()
     return counts.filter(is_present).collect(engine="streaming")

@@ -5,7 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.contract import Column, Rule, Table
-from lakehouse.fields import EVENT_AT, EVENT_DATE, INSTRUMENT_ID, PROVENANCE, VENUE
+from lakehouse.fields import BY_MONTH, EVENT_AT, EVENT_MONTH, INSTRUMENT_ID, PROVENANCE, VENUE, row_order
 from lakehouse.silver.book_updates import (
     FRAME_COLUMNS,
     SEQUENCE_COLUMNS,
@@ -62,12 +62,15 @@ TABLE = Table(
             doc="What the amount counts.",
         ),
         *VALIDITY_COLUMNS,
-        EVENT_DATE,
+        EVENT_MONTH,
+        row_order("instrument_id"),
     ),
     key=("venue", "instrument_id", "connection_id", "frame", "part"),
     subject=("venue", "instrument_id"),
     owner="market-data",
-    partition_by=("venue", "event_date"),
+    partition_by=("venue", "event_month"),
+    order_by="row_order",
+    migrations=(BY_MONTH,),
     rules=(
         Rule(
             name="order_incomplete",

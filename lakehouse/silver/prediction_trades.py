@@ -5,7 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.contract import Column, Table
-from lakehouse.fields import EVENT_AT, EVENT_DATE, PROVENANCE
+from lakehouse.fields import BY_MONTH, EVENT_AT, EVENT_MONTH, PROVENANCE, row_order
 from lakehouse.silver.prediction_markets import PROBABILITY, TOKEN_ID
 
 TABLE = Table(
@@ -39,11 +39,14 @@ TABLE = Table(
             pattern="^0x[0-9a-f]{64}$",
             doc="The transaction on chain; it may hold several trades.",
         ),
-        EVENT_DATE,
+        EVENT_MONTH,
+        row_order("token_id"),
     ),
     key=("condition_id", "token_id", "trade_id"),
     subject=("condition_id", "token_id"),
     owner="prediction",
-    partition_by=("event_date",),
+    partition_by=("event_month",),
+    order_by="row_order",
+    migrations=(BY_MONTH,),
     freshness=timedelta(days=2),
 )

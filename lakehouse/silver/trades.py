@@ -6,7 +6,7 @@ import polars as pl
 
 from lakehouse.contract import Column, Table
 from lakehouse.expects import CountedIds, LikePast
-from lakehouse.fields import EVENT_AT, EVENT_DATE, INSTRUMENT_ID, PROVENANCE, VENUE
+from lakehouse.fields import BY_MONTH, EVENT_AT, EVENT_MONTH, INSTRUMENT_ID, PROVENANCE, VENUE, row_order
 
 TABLE = Table(
     name="silver.trades",
@@ -32,12 +32,15 @@ TABLE = Table(
             values=("buy", "sell"),
             doc="What the taker did; null where the venue does not say.",
         ),
-        EVENT_DATE,
+        EVENT_MONTH,
+        row_order("instrument_id"),
     ),
     key=("venue", "instrument_id", "trade_id"),
     subject=("venue", "instrument_id"),
     owner="market-data",
-    partition_by=("venue", "event_date"),
+    partition_by=("venue", "event_month"),
+    order_by="row_order",
+    migrations=(BY_MONTH,),
     expects=(
         CountedIds(
             name="ids_without_holes",

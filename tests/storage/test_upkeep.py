@@ -3,13 +3,15 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from lakehouse.bronze import Page, bronze_table, pages_frame
+from lakehouse.conform import conform
 from lakehouse.contract import UTC_US, Column, Table
 from lakehouse.errors import MnemoError
 from lakehouse.ops import QUARANTINE
@@ -137,43 +139,79 @@ def test_a_dry_run_tells_and_changes_nothing(store):
     assert (done.before, store.find(SOURCE).version) == (done.after, version)
 
 
-def test_a_large_day_is_ordered_by_instrument_so_that_reading_one_skips_files(store):
+NAMES = [f"{letter}/USD" for letter in "ABCDEFGH"]
+
+
+def add_trades(stored: StoredTable, first: int, count: int) -> None:
+    """Trades of all instruments in turn, one a second, in one commit."""
+    number = pl.col("number")
+    at = pl.lit(AT) + pl.duration(seconds=number)
+    rows = pl.select(number=pl.int_range(first, first + count)).select(
+        venue=pl.lit("kraken"),
+        instrument_id=(number % len(NAMES)).replace_strict(dict(enumerate(NAMES))),
+        trade_id=number.cast(pl.String),
+        event_at=at,
+        known_at=at,
+        ingested_at=at,
+        page_id=pl.lit(1),
+        provider=pl.lit("test"),
+        price=number * 1.5 + 1,
+        amount=pl.lit(1.0),
+        amount_unit=pl.lit("base"),
+        side=pl.lit("buy"),
+    )
+    conformed = conform(TRADES, rows.lazy()).select(TRADES.schema.names()).collect()
+    stored.append(conformed, positions={}, said={})
+
+
+def kept_in_order(store, at: datetime) -> tuple[StoredTable, int]:
+    """After upkeep at that time with files of about 60 kB, and the version."""
+    list(upkeep(store, [TRADES], replace(RUN, now=lambda: at), target_bytes=60_000))
+    stored = store.find(TRADES)
+    return stored, stored.version
+
+
+def test_a_large_month_is_ordered_by_instrument_and_time_so_that_reading_one_skips_files(store):
     stored = store.open(TRADES)
-    names = [f"{letter}/USD" for letter in "ABCDEFGH"]
-    for start in range(4):
-        trades = pl.DataFrame({"instrument_id": names * 500}).with_row_index("number")
-        moment = pl.lit(AT) + pl.duration(seconds=pl.col("number") + 4000 * start)
-        values = {
-            "venue": pl.lit("kraken"),
-            "trade_id": pl.concat_str(pl.lit(f"{start}-"), "number"),
-            "page_id": pl.lit(1),
-            "event_date": pl.lit(date(2024, 1, 1)),
-            "price": pl.col("number") * 1.5,
-            "amount": pl.lit(1.0),
-        }
-        every = [
-            values.get(
-                name,
-                moment if dtype == UTC_US else pl.col(name) if name == "instrument_id" else pl.lit(None),
-            )
-            .cast(dtype)
-            .alias(name)
-            for name, dtype in TRADES.schema.items()
-        ]
-        stored.append(trades.select(every), positions={}, said={})
+    for start in (40_000, 0, 60_000, 20_000):
+        add_trades(stored, start, 20_000)
     before = stored.scan().collect()
 
-    (done,) = upkeep(store, [TRADES], RUN, target_bytes=40_000)
-    after = store.find(TRADES)
-    version = after.version
-    (again,) = upkeep(store, [TRADES], RUN, target_bytes=40_000)
+    after, version = kept_in_order(store, now())
+    _, again = kept_in_order(store, now())
 
-    files = after.files().sort("min.instrument_id", "max.instrument_id")
-    assert done.after.files > 1
-    assert (files["min.instrument_id"] >= files["max.instrument_id"].shift().fill_null("")).all()
+    files = after.files().sort("min.row_order")
+    assert files.height > 1
+    assert (files["min.row_order"] >= files["max.row_order"].shift()).all()
+    rows = pl.concat(
+        [pl.read_parquet(after.store.files.get(f"silver/trades/{path}")) for path in files["path"]]
+    )
+    assert rows["instrument_id"].rle().len() == len(NAMES)
+    for _, one in rows.group_by("instrument_id"):
+        assert one["event_at"].is_sorted()
     key = list(TRADES.key)
     assert after.scan().collect().sort(key).equals(before.sort(key))
-    assert (again.after.files, store.find(TRADES).version) == (done.after.files, version)
+    assert again == version
+
+
+def test_a_month_that_grows_is_ordered_once_it_pays_or_once_nobody_writes_to_it(store):
+    stored = store.open(TRADES)
+    add_trades(stored, 0, 40_000)
+    add_trades(stored, 40_000, 40_000)
+    first, _ = kept_in_order(store, now())
+    base = set(first.files()["path"])
+    stored.refresh()
+    for start in (80_000, 80_100, 80_200):
+        add_trades(stored, start, 100)
+
+    grown, _ = kept_in_order(store, now())
+    quiet, _ = kept_in_order(store, now() + timedelta(days=2))
+
+    assert len(base & set(grown.files()["path"])) >= len(base) - 1  # the last one of them may be small, too
+    assert grown.files().height <= len(base) + 1
+    assert not base & set(quiet.files()["path"])
+    files = quiet.files().sort("min.row_order")
+    assert (files["min.row_order"] >= files["max.row_order"].shift()).all()
 
 
 def test_old_versions_stay_readable_within_the_retention(folder):
