@@ -138,9 +138,9 @@ class Table:
     `key` names the columns that tell one row from another. Where `known_at` is among them the table keeps
     revisions: one row for each version of a fact. `tolerance` is the share of rows that may break critical rules
     before the whole batch is held back; one row may always. `subject` names the key columns that say what a row is
-    about; `order_by` is the column in whose order upkeep keeps the rows of a partition; `freshness` is the longest time
-    that may pass without a new row; `census` says that what is no longer named is gone; `expects` says what holds of a
-    batch as a whole.
+    about; `order_by` is the derived column (`lakehouse.fields.row_order`) in whose order upkeep keeps the rows of a
+    partition; `freshness` is the longest time that may pass without a new row; `census` says that what is no longer
+    named is gone; `expects` says what holds of a batch as a whole.
     """
 
     name: str

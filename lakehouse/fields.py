@@ -43,7 +43,7 @@ INSTRUMENT_ID = Column(
 EVENT_MONTH = Column(
     name="event_month",
     dtype=pl.Date(),
-    derived=pl.col("event_at").dt.date().dt.month_start(),
+    derived=(pl.col("event_at").dt.date().cast(pl.Int32) - pl.col("event_at").dt.day() + 1).cast(pl.Date),
     doc="First day of the UTC month of event_at; the partition.",
 )
 

@@ -67,8 +67,9 @@ the last rewrite went, which makes it a change of metadata, with which even a pl
 _REWRITTEN = "mnemo.rewrite"
 """`mnemo.rewrite.<n>` is the version of the table's n-th rewrite, which the change feed cannot be read across."""
 _ATTEMPTS = 12
-_ROWS_OF_A_GROUP = 2**16
-"""What a reader who wants one row must read: an hour of one instrument is a few thousand rows of a month's millions."""
+_ORDERED_ROWS_OF_A_GROUP = 2**16
+"""What a reader who wants a row must read of rows in order. Of others it had to read most groups anyway, and groups of
+a million rows are written a tenth faster."""
 _FEED = ("_change_type", "_commit_version", "_commit_timestamp")
 _UNREACHABLE = (
     "error sending request",
@@ -568,7 +569,7 @@ class StoredTable:
                 partition_filters=_partition_filters(partition),
                 target_size=target_bytes,
                 commit_properties=CommitProperties(max_commit_retries=15),
-                writer_properties=_writer_properties(self.contract),
+                writer_properties=_writer_properties(self.contract, rows_of_a_group=_ORDERED_ROWS_OF_A_GROUP),
             )
 
     def vacuum(self, retention: timedelta, *, dry_run: bool = False) -> list[str]:
@@ -664,7 +665,7 @@ def _batches(rows: pl.LazyFrame, schema: ArrowSchema) -> Iterator[RecordBatch]:
             yield batch.with_schema(schema)
 
 
-def _writer_properties(table: Table) -> WriterProperties:
+def _writer_properties(table: Table, *, rows_of_a_group: int | None = None) -> WriterProperties:
     """zstd-1, times and ids delta-packed: half the bytes of snappy and the least CPU to write and to scan."""
     packed = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
     columns = {
@@ -673,6 +674,6 @@ def _writer_properties(table: Table) -> WriterProperties:
     return WriterProperties(
         compression="ZSTD",
         compression_level=1,
-        max_row_group_size=_ROWS_OF_A_GROUP,
+        max_row_group_size=rows_of_a_group,
         column_properties=columns,
     )

@@ -239,27 +239,21 @@ def crowded_partitions(
         return []
     by = [f"partition.{name}" for name in table.partition_by]
     size, overlap = pl.col("size_bytes"), pl.col("overlap").cast(pl.Float64)
-    is_small, overlaps = size.sum() <= target_bytes, overlap > 0
+    loose_bytes = target_bytes // _LOOSE if table.order_by else target_bytes
     found = (
         _with_overlap(files, table.order_by, by)
         .group_by(*(pl.col(name) for name in by), pl.lit(0).alias("all"), maintain_order=True)
         .agg(
-            is_small=is_small,
-            is_scattered=(
-                (size < (target_bytes // _LOOSE if table.order_by else target_bytes)) & overlaps
-            ).sum()
-            > 1,
+            is_scattered=(size < loose_bytes).sum() > 1,
+            overlaps=(overlap > 0).any(),
+            is_small=size.sum() <= target_bytes,
             is_entangled=(overlap * size / size.sum()).sum() > _ENTANGLED * size.sum(),
             is_quiet=pl.col("modification_time").max() < 1000 * (now - _QUIET).timestamp(),
-            overlaps=overlaps.any(),
         )
         .with_columns(
-            wants_order=pl.when("is_small")
-            .then(pl.col("is_scattered") & pl.col("overlaps"))
-            .otherwise(pl.col("is_entangled") | (pl.col("overlaps") & pl.col("is_quiet")))
-            & bool(table.order_by)
+            wants_order=pl.col("overlaps") & pl.any_horizontal("is_small", "is_entangled", "is_quiet")
         )
-        .filter(pl.col("is_scattered") | pl.col("wants_order"))
+        .filter(pl.any_horizontal("is_scattered", "wants_order"))
     )
     values = found.select(pl.col(name).cast(pl.String).alias(name.removeprefix("partition.")) for name in by)
     rows = values.to_dicts() if by else [{}] * found.height
@@ -267,12 +261,9 @@ def crowded_partitions(
 
 
 def _with_overlap(files: pl.DataFrame, order_by: str, by: Sequence[str]) -> pl.DataFrame:
-    """Each file with the bytes (`overlap`) of the others of its partition that hold values between its bounds.
-
-    Without an order any may hold what another does.
-    """
+    """Each file with the bytes (`overlap`) of the others of its partition that lie between its bounds in the order."""
     if not order_by:
-        return files.with_columns(overlap=pl.col("size_bytes"))
+        return files.with_columns(overlap=0)
     lower, upper = f"min.{order_by}", f"max.{order_by}"
     named = files.select(*by, "path", "size_bytes", lower, upper)
     pairs = named.join(named, on=by, suffix="_other").filter(
