@@ -29,6 +29,7 @@ from lakehouse.embedded_s3 import release
 from lakehouse.settings import Settings
 
 SHORTEST = timedelta(minutes=5)
+RECENT = timedelta(seconds=6)  # Prefect's scheduler for what was just deployed looks back so far
 KEY = "planted-key-of-fred"
 RECORDED = ("--start", "2017-04-07", "--end", "2020-01-01")
 SAVE_BLOCK = """
@@ -149,6 +150,16 @@ def lasting(platform) -> dict[str, int]:
     return {name: pid for name, pid in platform.running().items() if not name.startswith("flow")}
 
 
+def settled(platform, name) -> dict | None:
+    """A deployment whose runs are scheduled, and which the server no longer looks at as new.
+
+    While it does, a schedule that is moved can be taken back: Prefect reads the schedule, and writes its runs later.
+    """
+    deployment = platform.deployment(name)
+    age = datetime.now(UTC) - datetime.fromisoformat(deployment["updated"])
+    return deployment if age > 2 * RECENT and platform.runs("SCHEDULED", deployment=name) else None
+
+
 def ids(platform) -> dict[str, str]:
     """Name and id of all that is registered."""
     paths = ("/deployments/filter", "/automations/filter", "/block_documents/filter")
@@ -163,9 +174,9 @@ class TestRunning:
         names = {one["name"] for one in platform.api("/deployments/filter", {"limit": 200})}
         assert names == {one["name"] for one in declared()}
 
-        deployment = platform.deployment("daily")
+        deployment = platform.until(lambda: settled(platform, "daily"), 120, "the first schedule")
         (schedule,) = deployment["schedules"]
-        soon = datetime.now(UTC) + timedelta(seconds=75)
+        soon = datetime.now(UTC) + timedelta(seconds=120)  # far more than one round of the scheduler
         moved = {"schedule": {"cron": f"{soon.minute} * * * *", "timezone": "UTC"}, "active": True}
         platform.api(f"/deployments/{deployment['id']}/schedules/{schedule['id']}", moved, method="PATCH")
 
