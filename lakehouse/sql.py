@@ -41,15 +41,15 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
 
 
 def run_query(store: Store, query: str) -> pl.DataFrame:
-    """The result of a query that names tables as `layer.name`; UsageError with DuckDB's words where it is wrong."""
+    """The result of a query that names tables as `layer.name`.
+
+    UsageError with DuckDB's words where the query is wrong, ContractError where a table waits for a migration.
+    """
     with connect(store) as connection:
         connection.execute("set timezone = 'UTC'")
         for table in _named(query):
             if stored := store.find(table):
-                if stored.pending:
-                    raise UsageError(
-                        f"{table.name} is stored as an earlier release did: run `mnemo migrate`, then SQL"
-                    )
+                stored.refuse_pending()
                 _create_views(connection, store, table)
         try:
             return pl.DataFrame(connection.sql(query))

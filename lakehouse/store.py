@@ -487,13 +487,18 @@ class StoredTable:
                     [_delta_field(self.contract, self.contract.column(name)) for name in added]
                 )
 
+    def refuse_pending(self) -> None:
+        """Raise ContractError where the table waits for a migration."""
+        if pending := ", ".join(one.name for one in self.pending):
+            raise ContractError(
+                f"{self.contract.name}: waits for the migration {pending}; run `mnemo migrate`"
+            )
+
     def _refuse(self, found: Sequence[Difference]) -> None:
         name, declared_, migrated = self.contract.name, self.contract.migrations, self.migrated
-        pending = [one.name for one in self.pending]
         if migrated > len(declared_):
             raise ContractError(f"{name}: migrated by a newer release ({migrated} of {len(declared_)})")
-        if pending:
-            raise ContractError(f"{name}: waits for the migration {', '.join(pending)}; run `mnemo migrate`")
+        self.refuse_pending()
         if found:
             said = "; ".join(str(one) for one in found)
             raise ContractError(

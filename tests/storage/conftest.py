@@ -1,13 +1,18 @@
-"""The lake of `store` through a proxy that fails as a test wants it (see fault_proxy.py)."""
+"""The lake of `store` through a proxy that fails as a test wants it (see fault_proxy.py), and trades to fill it."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from lakehouse.conform import conform
+from lakehouse.contract import Table
 from lakehouse.store import open_store
 
 
@@ -56,3 +61,32 @@ def proxy(s3, proxy_of):
 def faulty(proxy, settings):
     """The same lake as `store`, through the proxy."""
     return open_store(settings.model_copy(update={"s3_endpoint": proxy.endpoint}))
+
+
+@pytest.fixture
+def made_trades():
+    """Trades that are made up, as many as a test of files and partitions needs."""
+
+    def made(
+        contract: Table, numbers: range, instruments: Sequence[str], *, start: datetime, every: timedelta
+    ) -> pl.DataFrame:
+        """Trades of these numbers as `contract` declares silver.trades: the instruments in turn, `every` so often."""
+        number = pl.col("number")
+        at = pl.lit(start) + number * pl.lit(every)
+        rows = pl.select(number=pl.int_range(numbers.start, numbers.stop)).select(
+            venue=pl.lit("kraken"),
+            instrument_id=(number % len(instruments)).replace_strict(dict(enumerate(instruments))),
+            trade_id=number.cast(pl.String),
+            event_at=at,
+            known_at=at,
+            ingested_at=at,
+            page_id=pl.lit(1),
+            provider=pl.lit("test"),
+            price=number * 1.5 + 1,
+            amount=pl.lit(1.0),
+            amount_unit=pl.lit("base"),
+            side=pl.lit("buy"),
+        )
+        return conform(contract, rows.lazy()).select(contract.schema.names()).collect()
+
+    return made

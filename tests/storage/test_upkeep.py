@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 from lakehouse.bronze import Page, bronze_table, pages_frame
-from lakehouse.conform import conform
 from lakehouse.contract import UTC_US, Column, Table
 from lakehouse.errors import MnemoError
 from lakehouse.ops import QUARANTINE
@@ -142,26 +141,15 @@ def test_a_dry_run_tells_and_changes_nothing(store):
 NAMES = [f"{letter}/USD" for letter in "ABCDEFGH"]
 
 
-def add_trades(stored: StoredTable, first: int, count: int) -> None:
-    """Trades of all instruments in turn, one a second, in one commit."""
-    number = pl.col("number")
-    at = pl.lit(AT) + pl.duration(seconds=number)
-    rows = pl.select(number=pl.int_range(first, first + count)).select(
-        venue=pl.lit("kraken"),
-        instrument_id=(number % len(NAMES)).replace_strict(dict(enumerate(NAMES))),
-        trade_id=number.cast(pl.String),
-        event_at=at,
-        known_at=at,
-        ingested_at=at,
-        page_id=pl.lit(1),
-        provider=pl.lit("test"),
-        price=number * 1.5 + 1,
-        amount=pl.lit(1.0),
-        amount_unit=pl.lit("base"),
-        side=pl.lit("buy"),
-    )
-    conformed = conform(TRADES, rows.lazy()).select(TRADES.schema.names()).collect()
-    stored.append(conformed, positions={}, said={})
+@pytest.fixture
+def add_trades(made_trades):
+    """Adds trades of all instruments in turn, one a second, in one commit."""
+
+    def add(stored: StoredTable, first: int, count: int) -> None:
+        made = made_trades(TRADES, range(first, first + count), NAMES, start=AT, every=timedelta(seconds=1))
+        stored.append(made, positions={}, said={})
+
+    return add
 
 
 def kept_in_order(store, at: datetime) -> tuple[StoredTable, int]:
@@ -171,7 +159,7 @@ def kept_in_order(store, at: datetime) -> tuple[StoredTable, int]:
     return stored, stored.version
 
 
-def test_a_large_month_is_ordered_by_instrument_and_time_so_that_reading_one_skips_files(store):
+def test_a_large_month_is_ordered_by_instrument_and_time_so_that_reading_one_skips_files(store, add_trades):
     stored = store.open(TRADES)
     for start in (40_000, 0, 60_000, 20_000):
         add_trades(stored, start, 20_000)
@@ -194,7 +182,7 @@ def test_a_large_month_is_ordered_by_instrument_and_time_so_that_reading_one_ski
     assert again == version
 
 
-def test_a_month_that_grows_is_ordered_once_it_pays_or_once_nobody_writes_to_it(store):
+def test_a_month_that_grows_is_ordered_once_it_pays_or_once_nobody_writes_to_it(store, add_trades):
     stored = store.open(TRADES)
     add_trades(stored, 0, 40_000)
     add_trades(stored, 40_000, 40_000)
