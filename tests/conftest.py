@@ -19,9 +19,11 @@ from lakehouse.publish import Run
 from lakehouse.settings import Settings
 from lakehouse.store import Store, open_store
 
-# A busy machine is not a failure.
-hypothesis.settings.register_profile("mnemo", deadline=None)
-hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
+# A busy machine is not a failure, and what lands is not decided by chance: the same examples each time, others when
+# somebody asks for `--hypothesis-profile thorough`.
+_UNHURRIED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("mnemo", derandomize=True, **_UNHURRIED)
+hypothesis.settings.register_profile("thorough", max_examples=1000, **_UNHURRIED)
 hypothesis.settings.load_profile("mnemo")
 
 
