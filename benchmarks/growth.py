@@ -3,8 +3,8 @@
 Synthetic trades: 4 instruments of one venue in turn, 200,000 a day (one each 432 ms), prices as text with 8 decimals,
 1,000 a page; stored a day a commit, in bronze pages without their text. Onto 200,000, 2 and 20 million stored trades
 come 200,000 new ones; and 20,000, 200,000 and 2 million new ones come onto 2 million stored and what came before. CPU
-seconds of this process on the embedded S3 server, medians of three (of two for 2 million new ones) after one that warms
-up:
+seconds of this process on the embedded S3 server, medians of three after one that warms up; the sizes take turns, so
+that the machine's own ups and downs meet all of them:
 
 - landing: pages of about 40 kB to bronze, with the record of their fetch; making up the text is left out
 - judging: the gate alone, no page written
@@ -25,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from statistics import median
 
 import polars as pl
@@ -55,7 +56,7 @@ A_PAGE = 1_000
 INSTRUMENTS = 4
 STORED = (A_DAY, 10 * A_DAY, 100 * A_DAY)
 NEW = (A_DAY // 10, A_DAY, 10 * A_DAY)
-RUNS = {NEW[0]: 3, NEW[1]: 3, NEW[2]: 2}
+RUNS = 3
 MOST_STORED, MOST_NEW = 0.1, 1.05
 """Exponents that are asked for."""
 STEPS = ("landing", "judging", "promoting", "candles", "reading")
@@ -65,14 +66,12 @@ Spent = Mapping[str, Sequence[float]]
 
 
 def figures(settings: Settings) -> Iterator[Figure]:
-    stored: dict[int, Spent] = {}
-    new: dict[int, Spent] = {}
     with Client(settings) as client:
-        for size in STORED:
-            grown = Grown.filled(settings, client, size)
-            stored[size] = grown.add_often(A_DAY)
-            if size == STORED[1]:
-                new = {count: stored[size] if count == A_DAY else grown.add_often(count) for count in NEW}
+        grown = {size: Grown.filled(settings, client, size) for size in STORED}
+        for one in grown.values():
+            one.add(A_DAY)
+        stored = in_turn({size: partial(one.add, A_DAY) for size, one in grown.items()})
+        new = in_turn({count: partial(grown[STORED[1]].add, count) for count in NEW})
     for step in STEPS:
         yield from of_sizes(
             step, {size: spent[step] for size, spent in stored.items()}, "stored", MOST_STORED
@@ -81,6 +80,16 @@ def figures(settings: Settings) -> Iterator[Figure]:
     yield from of_sizes("reading one hour", hour, "stored", MOST_STORED)
     for step in STEPS:
         yield from of_sizes(step, {size: spent[step] for size, spent in new.items()}, "new", MOST_NEW)
+
+
+def in_turn(adds: Mapping[int, Callable[[], Mapping[str, float]]]) -> Mapping[int, Spent]:
+    """What adding costs at each size, step by step."""
+    spent: dict[int, defaultdict[str, list[float]]] = {size: defaultdict(list) for size in adds}
+    for _ in range(RUNS):
+        for size, add in adds.items():
+            for step, seconds in add().items():
+                spent[size][step].append(seconds)
+    return spent
 
 
 def of_sizes(step: str, spent: Mapping[int, Sequence[float]], of: str, goal: float) -> Iterator[Figure]:
@@ -124,15 +133,6 @@ class Grown:
         table.append(TABLE.schema.to_frame(), positions=consumed, said={})
         promote_model(store, candles.MODEL, judge=grown.judge, run=RUN)
         return grown
-
-    def add_often(self, count: int) -> Spent:
-        """As often as that size is run, after a day that warms up."""
-        self.add(min(count, A_DAY))
-        spent: defaultdict[str, list[float]] = defaultdict(list)
-        for _ in range(RUNS[count]):
-            for step, seconds in self.add(count).items():
-                spent[step].append(seconds)
-        return spent
 
     def add(self, count: int) -> dict[str, float]:
         """CPU seconds of each step for so many new trades."""
