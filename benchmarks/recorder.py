@@ -11,7 +11,7 @@ syncs and lands in bronze, in a folder. What is asked for: 99 of 100 frames dura
   after: what the disk can do in these minutes.
 - `sent to received`: from when the venue handed a frame to its socket until the recorder had it, by one clock.
 
-Whatever else the machine does shows in all of them.
+Whatever else the machine does shows in all of them; what was written before is on disk when they begin.
 """
 
 from __future__ import annotations
@@ -207,6 +207,7 @@ def main() -> None:
     feeder = multiprocessing.get_context("spawn").Process(target=stream, args=(seconds, theirs))
     feeder.start()
     url = ours.recv()
+    os.sync()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         report("recorder", measure(seconds, url, Path(folder)))
     ours.send("stop")
