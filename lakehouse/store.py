@@ -68,8 +68,9 @@ _REWRITTEN = "mnemo.rewrite"
 """`mnemo.rewrite.<n>` is the version of the table's n-th rewrite, which the change feed cannot be read across."""
 _ATTEMPTS = 12
 _ORDERED_ROWS_OF_A_GROUP = 2**15
-"""What a reader who wants a row must read of rows in order: half of it makes an hour no faster, twice takes it twice as
-long. Of rows in no order it had to read most groups anyway, and groups of a million are written a tenth faster."""
+"""What a reader who wants a row must read of rows in order. Half of it makes an hour no faster, twice takes it twice as
+long from the embedded server. Of rows in no order most groups must be read anyway, and groups of a million are written
+a tenth faster."""
 _SORTED_IN_MEMORY = 512 * 2**20
 """Bytes of a partition that is put in order; the rest waits on disk. Without a bound 8 million trades take 1.5 GB."""
 _FEED = ("_change_type", "_commit_version", "_commit_timestamp")
